@@ -1,0 +1,190 @@
+package checks
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// probeWait is how long a probe waits for checks. Knative's queue-proxy gives
+	// up after 100 ms; with 60 ms spent here the answer leaves within 80.
+	probeWait = 60 * time.Millisecond
+
+	// maxAge is how old a verdict on a dependency may be to be used while a new one
+	// is under way. Older is stale: a check that hangs must not stay green.
+	maxAge = 30 * time.Second
+)
+
+// Options are the settings of a [Readiness].
+type Options struct {
+	TTL     time.Duration // how long a verdict on a dependency is fresh
+	Timeout time.Duration // deadline of one check
+	Grace   time.Duration // how long a dependency that was healthy may fail before readiness does; 0 is strict
+	Log     *slog.Logger  // nil discards
+	OnReady func()        // called once, when readiness is first reached; it must not block
+}
+
+// Readiness is the verdict on all dependencies: on demand, from memory, with one
+// check per dependency at a time. It is the Prometheus collector of its own
+// state, so that a probe and a scrape report the same fact.
+//
+// Nothing runs when nobody asks. A check has a deadline and a context of its
+// own, so that a caller who hangs up changes nothing.
+type Readiness struct {
+	options Options
+	metrics metrics
+
+	mu           sync.Mutex
+	dependencies []*dependency
+	draining     bool
+	ready        bool          // as last told or recorded; a change of it is a transition
+	everReady    bool          // OnReady was called
+	changed      chan struct{} // closed, and replaced, when a result is recorded
+	verdict      *Verdict      // as last told; nil when a result has come since
+}
+
+// New returns a Readiness over checkers with distinct names. It asks nobody
+// before the first [Readiness.Verdict].
+func New(options Options, checkers ...Checker) *Readiness {
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	if options.OnReady == nil {
+		options.OnReady = func() {}
+	}
+	r := &Readiness{options: options, changed: make(chan struct{})}
+	for _, c := range checkers {
+		r.dependencies = append(r.dependencies, newDependency(c))
+	}
+	r.metrics = newMetrics(r.dependencies)
+	return r
+}
+
+// Verdict answers a probe. It starts the checks that are due and waits for them,
+// at most 60 ms and no longer than until the answer is known: all are in, or one
+// has freshly failed. A dependency whose check takes longer is judged by its last
+// verdict, if that is not older than 30 s.
+func (r *Readiness) Verdict(ctx context.Context) *Verdict {
+	asked := time.Now()
+	r.mu.Lock()
+	r.startDue(asked)
+	known, verdict, changed := r.look(asked, asked)
+	r.mu.Unlock()
+	if known {
+		return verdict
+	}
+
+	timer := time.NewTimer(probeWait)
+	defer timer.Stop()
+	for waiting := true; waiting && !known; {
+		select {
+		case <-changed:
+		case <-timer.C:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		}
+		r.mu.Lock()
+		known, verdict, changed = r.look(asked, time.Now())
+		r.mu.Unlock()
+	}
+	return verdict
+}
+
+// Drain makes every verdict from now on say draining. Nothing brings ready back.
+func (r *Readiness) Drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining, r.verdict = true, nil
+	r.settle(time.Now())
+}
+
+// startDue starts the check of each dependency whose verdict is no longer fresh,
+// unless one is under way. The lock is held.
+func (r *Readiness) startDue(now time.Time) {
+	if r.draining {
+		return
+	}
+	for _, d := range r.dependencies {
+		if d.due(now, r.options.TTL) {
+			d.running = &run{began: now}
+			go r.check(d, d.running)
+		}
+	}
+}
+
+// look returns the verdict of now, and whether waiting longer could change it for
+// a probe that came at asked. The lock is held.
+func (r *Readiness) look(asked, now time.Time) (known bool, verdict *Verdict, changed <-chan struct{}) {
+	known = true
+	for _, d := range r.dependencies {
+		switch in := d.fixed || d.fresh(now, r.options.TTL) || !d.checkedAt.Before(asked); {
+		case !in:
+			known = false
+		case !d.fixed && d.reason != "" && !d.graced(now, r.options.Grace):
+			return true, r.tell(now), r.changed
+		}
+	}
+	return known || r.draining, r.tell(now), r.changed
+}
+
+// tell returns the verdict of now, the same one as long as nothing has changed.
+// The lock is held.
+func (r *Readiness) tell(now time.Time) *Verdict {
+	same := r.verdict != nil && r.ready == r.readyAt(now)
+	for _, d := range r.dependencies {
+		same = same && d.told == d.reasonAt(now)
+	}
+	if same {
+		return r.verdict
+	}
+	r.settle(now)
+
+	components := make(map[string]Component, len(r.dependencies))
+	failing, hopeless := 0, 0
+	for _, d := range r.dependencies {
+		d.told = d.reasonAt(now)
+		components[d.name] = d.component(d.told)
+		if d.told != "" {
+			failing++
+		}
+		if d.fixed {
+			hopeless++
+		}
+	}
+	status := StatusReady
+	switch {
+	case r.draining:
+		status = StatusDraining
+	case !r.ready:
+		status = StatusDegraded
+	}
+	r.verdict = newVerdict(status, components, status != StatusReady && (failing == 0 || failing > hopeless))
+	return r.verdict
+}
+
+// readyAt reports whether the function is ready at now. The lock is held.
+func (r *Readiness) readyAt(now time.Time) bool {
+	for _, d := range r.dependencies {
+		if d.reasonAt(now) != "" && !d.graced(now, r.options.Grace) {
+			return false
+		}
+	}
+	return !r.draining
+}
+
+// settle counts a transition if readiness has changed. The lock is held.
+func (r *Readiness) settle(now time.Time) {
+	ready := r.readyAt(now)
+	if ready == r.ready {
+		return
+	}
+	r.ready = ready
+	r.metrics.transition(ready)
+	if ready && !r.everReady {
+		r.everReady = true
+		r.options.OnReady()
+	}
+}

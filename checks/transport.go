@@ -1,0 +1,84 @@
+package checks
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// bodyLimit is how much of an answer is read, in bytes; headers have the same
+// limit. Vault's and Ory's health answers are under 1 KiB.
+const bodyLimit = 64 << 10
+
+// newTransport returns a transport for one dependency that takes nothing from
+// the environment: no proxy, and roots for TLS as given (nil means the system's).
+//
+// The caller closes its idle connections when it builds another.
+func newTransport(roots *x509.CertPool) *http.Transport {
+	var dialer net.Dialer
+	return &http.Transport{
+		Proxy:       nil, // a proxy would see the token of a plain http Vault
+		DialContext: dialer.DialContext,
+		// Our own handshake, because its errors have no common type: outside of it
+		// they could not be told from a server that speaks no HTTP.
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			host, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			secure := tls.Client(conn, &tls.Config{
+				RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			})
+			if err := secure.HandshakeContext(ctx); err != nil {
+				conn.Close()
+				return nil, handshakeError(err)
+			}
+			return secure, nil
+		},
+		DisableCompression:     true, // so that the limit counts what was sent, and no small body unpacks to a large one
+		MaxResponseHeaderBytes: bodyLimit,
+		MaxIdleConnsPerHost:    2,
+		IdleConnTimeout:        30 * time.Second, // a function that nobody asks keeps no connection for long
+	}
+}
+
+// bounded reads each answer whole, up to bodyLimit, before anyone sees it, so
+// that neither vault/api nor client-go can be made to read more, and so that
+// whatever broke on the wire is an [Error] with its reason.
+type bounded struct{ next http.RoundTripper }
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(req)
+	if err != nil {
+		return nil, classify(err)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit+1))
+	resp.Body.Close()
+	switch {
+	case err != nil:
+		return nil, classify(err)
+	case len(body) > bodyLimit && resp.StatusCode == http.StatusOK:
+		return nil, &Error{ReasonBadResponse, "an answer over 64 KiB"}
+	case len(body) > bodyLimit:
+		body = nil // its status has said enough
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.ContentLength = int64(len(body))
+	return resp, nil
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections through.
+func (b bounded) CloseIdleConnections() {
+	if c, ok := b.next.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}

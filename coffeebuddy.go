@@ -1,0 +1,162 @@
+// Package coffeebuddy is the function: it wires settings, dependency checks and the
+// HTTP handler into one.
+//
+// There are two ways to run it. The program in function/ calls [Load] and
+// [NewFunction], listens and serves; that is what ko builds. func's scaffolding
+// calls [New], and serves the [Instance] it gets by itself.
+package coffeebuddy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+
+	"coffeebuddy/checks"
+	"coffeebuddy/handler"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// A Function is ready to serve: an http.Handler over checked settings.
+type Function struct {
+	log       *slog.Logger
+	handler   *handler.Handler
+	readiness *checks.Readiness
+}
+
+// NewFunction returns the function of some settings. It connects to nothing: the
+// first readiness probe does. It logs JSON lines to logs.
+func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
+	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: settings.LogLevel})).
+		With("app", settings.AppName, "environment", settings.Environment)
+	for _, name := range settings.Unknown {
+		log.Warn("unknown setting", "variable", name)
+	}
+
+	f := &Function{log: log}
+	f.readiness = checks.New(checks.Options{
+		TTL:     settings.CheckTTL,
+		Timeout: settings.CheckTimeout,
+		Grace:   settings.ReadyGrace,
+		Log:     log,
+		OnReady: func() { f.handler.Reached(handler.Ready) },
+	}, oryChecker(settings.Ory, log), vaultChecker(settings.Vault, log))
+
+	build := readBuild()
+	registry := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		build.info(settings.AppName),
+		f.readiness,
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	var err error
+	f.handler, err = handler.New(handler.Config{
+		App:            settings.AppName,
+		Environment:    settings.Environment,
+		Version:        build.version,
+		Started:        processStart(),
+		Ready:          f.ready,
+		MetricsPath:    settings.MetricsPath,
+		Registry:       registry,
+		Log:            log,
+		EventsInFlight: settings.EventsInFlight,
+		EventTimeout:   settings.EventTimeout,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the handler: %w", err)
+	}
+	return f, nil
+}
+
+// ServeHTTP answers one request.
+func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.handler.ServeHTTP(w, r) }
+
+// Log returns the function's logger.
+func (f *Function) Log() *slog.Logger { return f.log }
+
+// Listening records, for the metrics, that the function's listener is bound.
+func (f *Function) Listening() { f.handler.Reached(handler.Listening) }
+
+// Drain makes every readiness answer from now on say draining.
+func (f *Function) Drain() {
+	f.readiness.Drain()
+	f.handler.Drain()
+}
+
+// Wait returns when no work is in flight any more, or with an error that says what
+// was cut off when ctx ends. Call it when no more requests come.
+func (f *Function) Wait(ctx context.Context) error { return f.handler.Wait(ctx) }
+
+// ready is where checks and handler meet.
+func (f *Function) ready(ctx context.Context) handler.Readiness {
+	v := f.readiness.Verdict(ctx)
+	return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
+}
+
+func vaultChecker(s VaultSettings, log *slog.Logger) checks.Checker {
+	if warn(log, "vault", s.Wrong) {
+		return checks.Misconfigured("vault")
+	}
+	return checks.NewVault(checks.VaultConfig{
+		Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Token: s.Token.Reveal, Log: log,
+	})
+}
+
+func oryChecker(s OrySettings, log *slog.Logger) checks.Checker {
+	if warn(log, "ory", s.Wrong) {
+		return checks.Misconfigured("ory")
+	}
+	return checks.NewOry(s.BaseURL)
+}
+
+// warn logs what is wrong with a dependency's settings, and reports whether any is.
+func warn(log *slog.Logger, dependency string, wrong []Problem) bool {
+	for _, p := range wrong {
+		log.Warn("dependency is misconfigured", "dependency", dependency,
+			"reason", string(checks.ReasonMisconfigured), "variable", p.Variable, "why", p.Why)
+	}
+	return len(wrong) > 0
+}
+
+// A build says which code runs.
+type build struct{ version, revision string }
+
+// readBuild returns what the Go command recorded.
+func readBuild() build {
+	b := build{version: "unknown", revision: "unknown"}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	if v := info.Main.Version; v != "" {
+		b.version = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			b.revision = s.Value
+		}
+	}
+	return b
+}
+
+func (b build) info(app string) prometheus.Collector {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "coffeebuddy_build_info",
+		Help: "Always 1; its labels say which build runs.",
+		ConstLabels: prometheus.Labels{
+			"app": app, "version": b.version, "revision": b.revision, "goversion": runtime.Version(),
+		},
+	})
+	info.Set(1)
+	return info
+}

@@ -1,0 +1,108 @@
+// Command function is CoffeeBuddy's function as a program: it listens, serves, and
+// drains on SIGTERM. All it can be told is in its environment; see the README.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"coffeebuddy"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run turns the outside world into values: signals, settings, a listener.
+func run() error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	settings, err := coffeebuddy.Load()
+	if err != nil {
+		return err
+	}
+	function, err := coffeebuddy.NewFunction(settings, os.Stdout)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(settings.HTTPHost, strconv.Itoa(settings.Port)))
+	if err != nil {
+		return fmt.Errorf("listen on COFFEEBUDDY_HTTP_HOST and port %d: %w", settings.Port, cause(err))
+	}
+	return serve(function, settings, listener, signals)
+}
+
+// serve returns when all is answered after the first signal, or at once on the second.
+func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listener net.Listener, signals <-chan os.Signal) error {
+	server := newServer(function, settings)
+	function.Listening()
+	function.Log().Info("listening", "port", settings.Port)
+	ended := make(chan error, 2)
+	go func() { ended <- fmt.Errorf("serve: %w", server.Serve(listener)) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-signals:
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- drain(function, server, settings.ShutdownTimeout) }()
+	select {
+	case err := <-drained:
+		return err
+	case <-signals:
+		return errors.New("ended at once by a second signal")
+	}
+}
+
+// drain answers what is in flight, and what was racing the signal, within timeout.
+func drain(function *coffeebuddy.Function, server *http.Server, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	function.Log().Info("draining", "timeout_seconds", timeout.Seconds())
+	function.Drain()
+	// net/http drops, unanswered, what it reads after Shutdown began.
+	time.Sleep(300 * time.Millisecond)
+	err := errors.Join(server.Shutdown(ctx), function.Wait(ctx))
+	if err != nil {
+		return fmt.Errorf("drain: work was cut off after %v: %w", timeout, err)
+	}
+	function.Log().Info("stopped")
+	return nil
+}
+
+func newServer(function *coffeebuddy.Function, settings coffeebuddy.Settings) *http.Server {
+	const read = 15 * time.Second // a body of 1 MiB at 70 kB/s
+	return &http.Server{
+		Handler:           function,
+		ReadHeaderTimeout: 5 * time.Second,                               // a client that sends no request holds nothing for long
+		ReadTimeout:       read,                                          // nor one that sends no body
+		WriteTimeout:      read + settings.EventTimeout + 10*time.Second, // from the end of the headers: above the longest receiver
+		IdleTimeout:       120 * time.Second,                             // queue-proxy keeps connections for 90 s: shorter would give stray 502s
+		MaxHeaderBytes:    32 << 10,                                      // an event's attributes are headers
+		ErrorLog:          slog.NewLogLogger(function.Log().Handler(), slog.LevelWarn),
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other: 404
+	}
+}
+
+// cause returns why a listener could not be bound, without the address, which holds
+// a setting's value.
+func cause(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return errors.New("not an address of this machine")
+}

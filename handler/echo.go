@@ -1,0 +1,72 @@
+package handler
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"unicode/utf8"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// echoType is the type of the events that `func invoke -f cloudevent` sends.
+const echoType = "boson.fn"
+
+// echoed is what both built-in receivers answer: what came, and who answers.
+type echoed struct {
+	Message     json.RawMessage `json:"message"`
+	App         string          `json:"app"`
+	Environment string          `json:"environment"`
+	Version     string          `json:"version"`
+}
+
+// echo answers an event with its data.
+func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
+	body, err := h.echoOf(message(e))
+	if err != nil {
+		return nil, err
+	}
+	reply := event.New()
+	reply.SetType("coffeebuddy.echo")
+	reply.SetSource("//coffeebuddy/" + url.PathEscape(h.config.App))
+	if err := reply.SetData(event.ApplicationJSON, body); err != nil {
+		return nil, fmt.Errorf("set the reply's data: %w", err)
+	}
+	return &reply, nil
+}
+
+// echoPlain answers plain JSON with itself.
+func (h *Handler) echoPlain(body []byte) (answer, error) {
+	echo, err := h.echoOf(body)
+	return answer{status: http.StatusOK, outcome: accepted, body: echo}, err
+}
+
+func (h *Handler) echoOf(message json.RawMessage) ([]byte, error) {
+	line, err := json.Marshal(echoed{message, h.config.App, h.config.Environment, h.config.Version})
+	if err != nil {
+		return nil, fmt.Errorf("encode the echo: %w", err)
+	}
+	return append(line, '\n'), nil
+}
+
+// message returns an event's data as JSON: as it is if it is JSON, text as a
+// string, anything else in base64, and null for none.
+func message(e event.Event) json.RawMessage {
+	data := e.Data()
+	switch {
+	case len(data) == 0:
+		return json.RawMessage("null")
+	case isJSONType(e.DataContentType()) && isJSON(data):
+		return data
+	case !utf8.Valid(data):
+		data = []byte(base64.StdEncoding.EncodeToString(data))
+	}
+	text, err := json.Marshal(string(data))
+	if err != nil {
+		panic("handler: marshal a string: " + err.Error()) // strings always marshal
+	}
+	return text
+}

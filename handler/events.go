@@ -1,0 +1,234 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// bodyLimit is the size of the largest body, in bytes.
+const bodyLimit = 1 << 20
+
+// An answer is what a sender gets: a status, and a reply, a body or an error's word.
+type answer struct {
+	status    int
+	outcome   outcome
+	attribute string        // of an event that is malformed there
+	after     time.Duration // Retry-After, 0 for none
+	reply     *event.Event
+	body      []byte // JSON
+}
+
+// handleEvent receives one event or plain JSON. Nothing but a receiver, or being
+// full, answers 5xx: a sender would retry what can never be understood.
+func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
+	a := h.receive(w.(*response), r)
+	a.send(w)
+	h.metrics.events.WithLabelValues(string(a.outcome)).Inc()
+	if a.outcome == accepted {
+		h.Reached(FirstEvent)
+	}
+}
+
+// receive bounds, decodes and validates in the request's own goroutine, and then
+// hands over to the receiver.
+func (h *Handler) receive(w *response, r *http.Request) answer {
+	mode, err := modeOf(r.Header)
+	if err != nil {
+		return answer{status: http.StatusUnsupportedMediaType, outcome: malformed}
+	}
+	select {
+	case h.slots <- struct{}{}:
+	default:
+		return answer{status: http.StatusServiceUnavailable, outcome: overloaded, after: time.Second}
+	}
+	work, refusal := h.prepare(mode, w, r)
+	if work == nil {
+		<-h.slots
+		return refusal
+	}
+	return h.run(w, r, work)
+}
+
+// prepare reads the body and finds what is to be done with it; nil where nothing
+// is, and the answer that says why.
+func (h *Handler) prepare(mode mode, w *response, r *http.Request) (work, answer) {
+	body, err := readBody(w, r)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, answer{status: http.StatusRequestEntityTooLarge, outcome: malformed}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// The event may be fine and the network slow: Knative's brokers retry a 408.
+		return nil, answer{status: http.StatusRequestTimeout, outcome: timedOut}
+	case err != nil:
+		return nil, answer{status: http.StatusBadRequest, outcome: malformed}
+	}
+	if mode == plain {
+		if !isJSON(body) || bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
+			return nil, answer{status: http.StatusBadRequest, outcome: malformed}
+		}
+		return func(context.Context) (answer, error) { return h.echoPlain(body) }, answer{}
+	}
+
+	e, err := decode(mode, r.Header, body)
+	var wrong *attributeError
+	if errors.As(err, &wrong) {
+		return nil, answer{status: http.StatusBadRequest, outcome: malformed, attribute: wrong.shown()}
+	}
+	if err != nil {
+		return nil, answer{status: http.StatusBadRequest, outcome: malformed}
+	}
+	w.event = []slog.Attr{
+		slog.String("event_id", printable(e.ID())),
+		slog.String("event_source", printable(e.Source())),
+		slog.String("event_type", printable(e.Type())),
+	}
+	if strings.HasPrefix(e.Type(), "com.slack.") && h.config.Environment != "dev" {
+		return nil, answer{status: http.StatusUnprocessableEntity, outcome: rejected}
+	}
+	receiver := h.receivers[e.Type()]
+	if receiver == nil {
+		return nil, answer{status: http.StatusUnprocessableEntity, outcome: unknownType}
+	}
+	return func(ctx context.Context) (answer, error) {
+		reply, err := receiver(ctx, *e)
+		return answer{status: http.StatusNoContent, outcome: accepted, reply: reply}, err
+	}, answer{}
+}
+
+// work is a receiver with what it is to receive.
+type work func(context.Context) (answer, error)
+
+// run runs the work in a goroutine of its own, under its own recovery, and waits
+// for it, its deadline, or the sender's leaving. The work gives its slot back when
+// it returns, not when it was answered for.
+func (h *Handler) run(w *response, r *http.Request, do work) answer {
+	// The request's values, but not its connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.config.EventTimeout)
+	defer cancel()
+	done := make(chan answer, 1)
+	go func() {
+		defer func() { <-h.slots }()
+		defer func() {
+			if p := recover(); p != nil {
+				h.panicked(r, w, p)
+				done <- answer{status: http.StatusInternalServerError, outcome: failed}
+			}
+		}()
+		a, err := do(ctx)
+		if err != nil {
+			a = verdict(ctx, err)
+		}
+		done <- a
+	}()
+	select {
+	case a := <-done:
+		return a
+	case <-ctx.Done():
+	case <-r.Context().Done():
+	}
+	return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
+}
+
+// verdict is the one place where a receiver's error becomes a status. None is a
+// 404, which Knative's brokers would retry.
+func verdict(ctx context.Context, err error) answer {
+	var (
+		never *permanent
+		later *retryAfter
+	)
+	switch {
+	case errors.As(err, &never):
+		return answer{status: http.StatusUnprocessableEntity, outcome: rejected}
+	case errors.As(err, &later):
+		return answer{status: http.StatusServiceUnavailable, outcome: retry, after: max(later.after, time.Second)}
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
+	}
+	return answer{status: http.StatusInternalServerError, outcome: failed}
+}
+
+// readBody reads the whole body, at most bodyLimit. It grows with what comes, not
+// with what Content-Length promises.
+func readBody(w *response, r *http.Request) ([]byte, error) {
+	if r.ContentLength > bodyLimit {
+		w.Header().Set("Connection", "close") // the rest is not read
+		return nil, &http.MaxBytesError{Limit: bodyLimit}
+	}
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), 16<<10)) + bytes.MinRead)
+	// The ResponseWriter is net/http's own here: only that one is told to close.
+	if _, err := body.ReadFrom(http.MaxBytesReader(w.ResponseWriter, r.Body, bodyLimit)); err != nil {
+		return nil, err
+	}
+	// The server's deadline was for reading. Left in place it would end the
+	// request's context, as if the sender had left, while the receiver works.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, err
+	}
+	return body.Bytes(), nil
+}
+
+// send writes an answer. An accepted event that has neither reply nor body is a
+// 204 with nothing that looks like an event: a broker takes that for a reply.
+func (a answer) send(w http.ResponseWriter) {
+	switch {
+	case a.outcome != accepted:
+		writeError(w, a)
+	case a.reply != nil:
+		header, err := encode(a.reply)
+		if err != nil {
+			writeError(w, answer{status: http.StatusInternalServerError, outcome: failed})
+			return
+		}
+		write(w, http.StatusOK, header, a.reply.Data())
+	case a.body != nil:
+		write(w, http.StatusOK, map[string][]string{"Content-Type": {"application/json"}}, a.body)
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// writeError writes an error in its one shape. Both of its values are from closed
+// lists: nothing that came in goes out.
+func writeError(w http.ResponseWriter, a answer) {
+	header := healthHeader()
+	if a.after > 0 {
+		seconds := (a.after + time.Second - 1) / time.Second
+		header["Retry-After"] = []string{strconv.FormatInt(int64(seconds), 10)}
+	}
+	body := `{"error":"` + string(a.outcome) + `"`
+	if a.attribute != "" {
+		body += `,"attribute":"` + a.attribute + `"`
+	}
+	write(w, a.status, header, []byte(body+"}\n"))
+}
+
+// printable returns what a log may hold of a value that a sender chose: its
+// printable characters, at most 128 bytes of them.
+func printable(s string) string {
+	const limit = 128
+	if len(s) > limit {
+		s = s[:limit]
+		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
+			s = s[:len(s)-1]
+		}
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, s)
+}

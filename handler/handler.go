@@ -1,0 +1,154 @@
+// Package handler is everything HTTP of the function, behind one http.Handler:
+// health, metrics and events, with timing, recovery, request ids and logs.
+//
+// It knows nothing of Vault, Ory or the environment: readiness comes in as a
+// func, settings as plain values. A feature registers a [Receiver] for a type of
+// event with [Handler.On]; what the receiver returns decides the status, and so
+// whether the sender tries again (see [Permanent] and [RetryAfter]).
+package handler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The paths that every function has, besides the path of its metrics.
+const (
+	LivePath   = "/health/live"
+	ReadyPath  = "/health/ready"
+	EventsPath = "/"
+)
+
+// Readiness is the answer to one readiness probe.
+type Readiness struct {
+	Ready bool   // 200, else 503
+	Retry bool   // send Retry-After with a 503
+	JSON  []byte // the body, a line of JSON; not changed here
+}
+
+// Config is what a Handler is made of. Every field is needed.
+type Config struct {
+	App         string // the function's name, in what it replies
+	Environment string // dev, test or prod
+	Version     string // of the build, in what it replies
+
+	Started     time.Time                       // of the process
+	Ready       func(context.Context) Readiness // answers within 80 ms, from memory
+	MetricsPath string                          // plain, absolute, and none of the other paths
+	Registry    *prometheus.Registry            // what the metrics path shows; the handler adds its own
+	Log         *slog.Logger
+
+	EventsInFlight int           // events at a time; one more is told to come back
+	EventTimeout   time.Duration // deadline of one receiver
+}
+
+// A Handler is the function. Register receivers before it serves.
+type Handler struct {
+	config    Config
+	mux       *http.ServeMux
+	metrics   *metrics
+	receivers map[string]Receiver
+
+	slots    chan struct{} // holds one for each event in flight
+	draining atomic.Bool
+}
+
+// New returns a Handler with its routes and its two built-in receivers: the type
+// boson.fn, which `func invoke -f cloudevent` sends, and plain JSON.
+func New(config Config) (*Handler, error) {
+	h := &Handler{
+		config:    config,
+		mux:       http.NewServeMux(),
+		receivers: make(map[string]Receiver),
+		slots:     make(chan struct{}, config.EventsInFlight),
+	}
+	var err error
+	if h.metrics, err = newMetrics(config.Registry, func() float64 { return float64(len(h.slots)) }); err != nil {
+		return nil, fmt.Errorf("register the handler's metrics: %w", err)
+	}
+	if err := h.On(echoType, h.echo); err != nil {
+		return nil, err
+	}
+	h.routes()
+	return h, nil
+}
+
+// routes is the whole surface. HEAD goes where GET goes; the mux answers other
+// methods with 405 and other paths with 404.
+func (h *Handler) routes() {
+	h.route("GET", LivePath, http.StatusOK, handleLive())
+	h.route("GET", ReadyPath, http.StatusOK, handleReady(h.config.Ready))
+	h.route("GET", h.config.MetricsPath, http.StatusOK, handleMetrics(h.config.Registry, h.config.Log))
+	h.route("POST", EventsPath, http.StatusOK, http.HandlerFunc(h.handleEvent))
+}
+
+// route registers a handler for exactly one path, and its series.
+func (h *Handler) route(method, path string, success int, next http.Handler) {
+	pattern := method + " " + path
+	if path == EventsPath {
+		pattern += "{$}" // else it would match every path
+	}
+	h.mux.Handle(pattern, next)
+	h.metrics.addRoute(pattern, method, path, success)
+}
+
+// ServeHTTP answers one request. The order matters: timing is outside recovery, so
+// that a panic is counted as the 500 it becomes.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.timed(w, r, h.recovered)
+}
+
+// dispatch finds the route. ServeMux would redirect an unclean path to the clean
+// one; here it is an unknown path like any other.
+func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != path.Clean(r.URL.Path) {
+		http.NotFound(w, r)
+		return
+	}
+	if h.draining.Load() {
+		// The connection's next request could find it closed: say so before.
+		w.Header().Set("Connection", "close")
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// Drain makes every answer from now on ask for the connection to be closed, so
+// that callers have moved on when the listener closes.
+func (h *Handler) Drain() { h.draining.Store(true) }
+
+// Wait returns when no event is in flight any more, those included whose receiver
+// outlives its request, and takes no further one. When ctx ends before, the error
+// says how many were cut off.
+func (h *Handler) Wait(ctx context.Context) error {
+	for taken := range cap(h.slots) {
+		select {
+		case h.slots <- struct{}{}:
+		case <-ctx.Done():
+			return fmt.Errorf("%d events were cut off: %w", len(h.slots)-taken, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// A Milestone is a moment of a cold start.
+type Milestone string
+
+// The milestones, in their order.
+const (
+	Listening  Milestone = "listening"
+	Ready      Milestone = "ready"
+	FirstEvent Milestone = "first_event"
+)
+
+// Reached records, for the metrics, that the function has reached a milestone.
+// The first time counts.
+func (h *Handler) Reached(m Milestone) {
+	h.metrics.reached(m, time.Since(h.config.Started))
+}

@@ -1,0 +1,191 @@
+package handler
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// scrapesInFlight is how many scrapes are answered at a time; one more is 503.
+// Prometheus in a pair, a person with curl, and one to spare.
+const scrapesInFlight = 4
+
+// unmatched is the route of what matched none, a 405 included.
+const unmatched = "unmatched"
+
+// metrics are the handler's own. No label takes a value that a caller can choose.
+type metrics struct {
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	inFlight  prometheus.Gauge
+	panics    prometheus.Counter
+	events    *prometheus.CounterVec
+	tasks     *prometheus.CounterVec
+	start     *prometheus.GaugeVec
+
+	routes     map[string]*route // by the mux's pattern
+	milestones map[Milestone]*sync.Once
+}
+
+// A route has the series of its own method at hand, so that the common request
+// looks nothing up.
+type route struct {
+	path      string
+	method    string
+	success   int
+	successes prometheus.Counter
+	duration  prometheus.Observer
+	quiet     bool // probes and scrapes are logged at debug only
+}
+
+// outcome is what became of an event: a label and, for an error, its word in the body.
+type outcome string
+
+const (
+	accepted     outcome = "accepted"
+	duplicate    outcome = "duplicate"
+	malformed    outcome = "malformed"
+	unknownType  outcome = "unknown_type"
+	rejected     outcome = "rejected"
+	overloaded   outcome = "overloaded"
+	unauthorized outcome = "unauthorized"
+	retry        outcome = "retry"
+	timedOut     outcome = "timeout"
+	failed       outcome = "failed"
+)
+
+func newMetrics(registry *prometheus.Registry, eventsInFlight func() float64) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coffeebuddy_http_requests_total",
+			Help: "Requests answered, by the path pattern of their route.",
+		}, []string{"method", "route", "code"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "coffeebuddy_http_request_duration_seconds",
+			Help: "How long requests took to answer.",
+			// 0.1 is Knative's patience with a probe, 3 is Slack's.
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 3, 5, 10},
+
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"method", "route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coffeebuddy_http_requests_in_flight",
+			Help: "Requests being answered.",
+		}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "coffeebuddy_http_panics_total",
+			Help: "Panics of handlers and receivers that were recovered from.",
+		}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coffeebuddy_events_total",
+			Help: "Events received, by what became of them.",
+		}, []string{"outcome"}),
+		tasks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coffeebuddy_background_tasks_total",
+			Help: "Tasks that went on after their reply, by how they ended.",
+		}, []string{"outcome"}),
+		start: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "coffeebuddy_start_seconds",
+			Help: "Time from the start of the process until it listened, was ready, and had answered its first event; 0 until then.",
+		}, []string{"until"}),
+		routes:     make(map[string]*route),
+		milestones: make(map[Milestone]*sync.Once),
+	}
+	for _, o := range []outcome{
+		accepted, duplicate, malformed, unknownType, rejected, overloaded, unauthorized, retry, timedOut, failed,
+	} {
+		m.events.WithLabelValues(string(o))
+	}
+	for _, o := range []string{"done", "failed", "cut_off"} {
+		m.tasks.WithLabelValues(o)
+	}
+	for _, u := range []Milestone{Listening, Ready, FirstEvent} {
+		m.start.WithLabelValues(string(u))
+		m.milestones[u] = new(sync.Once)
+	}
+	for _, c := range []prometheus.Collector{
+		m.requests, m.durations, m.inFlight, m.panics, m.events, m.tasks, m.start,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "coffeebuddy_events_in_flight",
+			Help: "Events being received, those included whose receiver outlives its deadline.",
+		}, eventsInFlight),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// addRoute makes a route's series exist, at 0.
+func (m *metrics) addRoute(pattern, method, path string, success int) {
+	m.routes[pattern] = &route{
+		path:      path,
+		method:    method,
+		success:   success,
+		successes: m.requests.WithLabelValues(method, path, strconv.Itoa(success)),
+		duration:  m.durations.WithLabelValues(method, path),
+		quiet:     method == http.MethodGet,
+	}
+	if path == EventsPath {
+		m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusNoContent))
+	}
+}
+
+// observe counts one answered request.
+func (m *metrics) observe(r *route, method string, code int, took time.Duration) {
+	if method == r.method {
+		r.duration.Observe(took.Seconds())
+	} else {
+		m.durations.WithLabelValues(method, r.path).Observe(took.Seconds())
+	}
+	if method == r.method && code == r.success {
+		r.successes.Inc()
+	} else {
+		m.requests.WithLabelValues(method, r.path, strconv.Itoa(code)).Inc()
+	}
+}
+
+// routeOf returns the route that the mux chose, by its pattern.
+func (m *metrics) routeOf(pattern string) *route {
+	if r, ok := m.routes[pattern]; ok {
+		return r
+	}
+	return &route{path: unmatched}
+}
+
+// reached sets a milestone's gauge, once.
+func (m *metrics) reached(milestone Milestone, after time.Duration) {
+	m.milestones[milestone].Do(func() {
+		m.start.WithLabelValues(string(milestone)).Set(after.Seconds())
+	})
+}
+
+// handleMetrics shows a registry as text, OpenMetrics or protobuf, as the scraper
+// asks for; native histograms are in protobuf only.
+func handleMetrics(registry *prometheus.Registry, log *slog.Logger) http.Handler {
+	return promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry:            registry,
+		ErrorHandling:       promhttp.ContinueOnError,
+		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
+		EnableOpenMetrics:   true,
+		MaxRequestsInFlight: scrapesInFlight,
+	}))
+}
+
+// methodOf returns a method as a label: a standard one, or "unknown".
+func methodOf(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return method
+	}
+	return "unknown"
+}

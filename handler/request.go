@@ -1,0 +1,161 @@
+package handler
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// A response is a ResponseWriter that remembers what its request's log line needs.
+type response struct {
+	http.ResponseWriter
+
+	code      int // 0 until a status was written
+	requestID string
+	event     []slog.Attr // of an event that was understood
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) WriteHeader(code int) {
+	if w.code == 0 && code >= 200 {
+		w.code = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.code == 0 {
+		w.code = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// timed counts, times and logs a request, whatever becomes of it.
+func (h *Handler) timed(w http.ResponseWriter, r *http.Request, next func(*response, *http.Request)) {
+	began := time.Now()
+	h.metrics.inFlight.Inc()
+	resp := &response{ResponseWriter: w, requestID: requestID(r.Header)}
+	w.Header()["X-Request-Id"] = []string{resp.requestID}
+	defer func() {
+		h.metrics.inFlight.Dec()
+		if resp.code == 0 {
+			resp.code = http.StatusOK // what net/http sends for a handler that wrote nothing
+		}
+		route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(began)
+		h.metrics.observe(route, method, resp.code, took)
+		h.log(r, resp, route, method, took)
+	}()
+	next(resp, r)
+}
+
+// log writes a request's line: the fields below and no others.
+func (h *Handler) log(r *http.Request, w *response, route *route, method string, took time.Duration) {
+	level := slog.LevelInfo
+	if route.quiet {
+		level = slog.LevelDebug
+	}
+	if !h.config.Log.Enabled(r.Context(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 9)
+	attrs = append(attrs,
+		slog.String("route", route.path),
+		slog.String("method", method),
+		slog.Int("code", w.code),
+		slog.Float64("duration_seconds", took.Seconds()))
+	attrs = append(attrs, correlation(r, w)...)
+	attrs = append(attrs, w.event...)
+	h.config.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// correlation is what ties log lines to a request and its trace.
+func correlation(r *http.Request, w *response) []slog.Attr {
+	attrs := []slog.Attr{slog.String("request_id", w.requestID)}
+	if id := traceID(r.Header.Get("Traceparent")); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	return attrs
+}
+
+// recovered turns a panic into a 500, or cuts the connection where a status has
+// been sent already, so that no caller takes half an answer for a whole one.
+func (h *Handler) recovered(w *response, r *http.Request) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		h.panicked(r, w, p)
+		if w.code != 0 {
+			panic(http.ErrAbortHandler)
+		}
+		writeError(w, answer{status: http.StatusInternalServerError, outcome: failed})
+	}()
+	h.dispatch(w, r)
+}
+
+// panicked counts and logs a panic, with its stack. The panic's own text is logged
+// only where it is the runtime's: any other may hold what was being handled.
+func (h *Handler) panicked(r *http.Request, w *response, p any) {
+	h.metrics.panics.Inc()
+	what := fmt.Sprintf("%T", p)
+	if e, ok := p.(runtime.Error); ok {
+		what = e.Error()
+	}
+	attrs := append(correlation(r, w), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+	h.config.Log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked", attrs...)
+}
+
+// requestID returns the caller's X-Request-Id if it is a plain short word, else a
+// new one.
+func requestID(header http.Header) string {
+	if ids := header["X-Request-Id"]; len(ids) == 1 && plainID(ids[0]) {
+		return ids[0]
+	}
+	return rand.Text()
+}
+
+// plainID reports whether id is 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-".
+func plainID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// traceID returns the trace-id of a valid traceparent header (W3C Trace Context,
+// section 3.2), else "".
+func traceID(traceparent string) string {
+	parts := strings.Split(traceparent, "-")
+	if len(parts) < 4 || len(parts) > 4 && parts[0] == "00" {
+		return "" // only later versions may have further parts
+	}
+	version, trace, parent, flags := parts[0], parts[1], parts[2], parts[3]
+	if !lowerHex(version, 2) || version == "ff" || !lowerHex(flags, 2) ||
+		!lowerHex(trace, 32) || strings.Trim(trace, "0") == "" ||
+		!lowerHex(parent, 16) || strings.Trim(parent, "0") == "" {
+		return ""
+	}
+	return trace
+}
+
+func lowerHex(s string, length int) bool {
+	return len(s) == length && strings.Trim(s, "0123456789abcdef") == ""
+}

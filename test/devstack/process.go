@@ -1,0 +1,318 @@
+package devstack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Command says how to run a child process.
+type Command struct {
+	Name string   // what errors call it
+	Path string   // the executable
+	Args []string // without the name of the executable
+	Env  []string // its whole environment, as NAME=value
+	Dir  string   // its working directory; empty: this process' own
+
+	// Log is a file that the output is appended to. Empty: output goes where this process' own goes.
+	Log string
+	// Ready is polled until it returns nil; Start returns then. Nil: ready as soon as it runs.
+	Ready func(context.Context) error
+	// ReadyTimeout is how long Ready may take. Zero: 30 s.
+	ReadyTimeout time.Duration
+	// StopTimeout is how long the process may take to end by itself after SIGTERM. Zero: 10 s.
+	StopTimeout time.Duration
+	// Family says that the process starts others (go run, go build, a shell): signals go to all of them, and all of them are
+	// killed when it ends or when this process does.
+	Family bool
+}
+
+// Process is a child process that can be stopped, frozen, and started again. It does not outlive this process, even
+// one that is killed. Its methods may be called from any goroutine.
+type Process struct {
+	command Command
+
+	mu  sync.Mutex
+	run *run // nil before the first Start
+}
+
+// run is one life of a process.
+type run struct {
+	cmd   *exec.Cmd
+	guard *os.File      // see guarded; nil without a family
+	ended chan struct{} // closed when the process has ended and was waited for
+}
+
+// errNotRunning is what a signal to a process that has ended fails with.
+var errNotRunning = errors.New("it is not running")
+
+// StartProcess starts a process, waits until it is ready, and kills it when ctx ends.
+func StartProcess(ctx context.Context, command Command) (*Process, error) {
+	p := &Process{command: command}
+	if err := p.Start(ctx); err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, p.Kill)
+	return p, nil
+}
+
+// Start starts the process and waits until it is ready. One that does not get ready is killed. ctx bounds the start alone.
+func (p *Process) Start(ctx context.Context) error {
+	r, err := p.launch()
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.command.Name, err)
+	}
+	if p.command.Ready == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.command.ReadyTimeout, 30*time.Second))
+	defer cancel()
+	err = poll(r.while(ctx), p.command.Ready)
+	if err != nil {
+		p.Kill()
+		return fmt.Errorf("wait until %s is ready: %w%s", p.command.Name, err, lastLine(p.command.Log))
+	}
+	return nil
+}
+
+// launch starts the process unless it runs already.
+func (p *Process) launch() (*run, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.run.running() {
+		return nil, errors.New("it is running already")
+	}
+	r, err := launch(p.command)
+	if err != nil {
+		return nil, err
+	}
+	p.run = r
+	return r, nil
+}
+
+func launch(command Command) (*run, error) {
+	cmd := exec.Command(command.Path, command.Args...)
+	cmd.Env, cmd.Dir = command.Env, command.Dir
+	cmd.SysProcAttr = childAttributes()
+	if command.Log == "" {
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	} else {
+		log, err := os.OpenFile(command.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		defer log.Close() // the child has its own copy by then
+		cmd.Stdout, cmd.Stderr = log, log
+	}
+	r := &run{cmd: cmd, ended: make(chan struct{})}
+	if command.Family {
+		guard, err := guarded(cmd)
+		if err != nil {
+			return nil, err
+		}
+		defer cmd.ExtraFiles[0].Close()
+		r.guard = guard
+	}
+	started := make(chan error)
+	go r.live(started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// live starts the process and waits for its end, on one thread: Linux kills a child when the thread that started it ends,
+// and this one lasts as long as the child.
+func (r *run) live(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := r.cmd.Start()
+	started <- err
+	if err == nil {
+		_ = r.cmd.Wait() // how it ended is in ProcessState
+	}
+	if r.guard != nil {
+		r.guard.Close()
+	}
+	close(r.ended)
+}
+
+// guarded makes cmd run beside a shell that kills its process group once the returned pipe is closed, be it by this process'
+// death. The attributes of a child reach no further than the child itself, so a family needs this.
+func guarded(cmd *exec.Cmd) (*os.File, error) {
+	const script = `(trap '' HUP INT TERM; read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec 3<&- "$@"`
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		return nil, err
+	}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	if cmd.Err != nil { // the executable was not found
+		return nil, errors.Join(cmd.Err, theirs.Close(), ours.Close())
+	}
+	cmd.Args = append([]string{"sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = shell
+	cmd.ExtraFiles = []*os.File{theirs}
+	return ours, nil
+}
+
+// Signal sends a signal to the process, and to those it started if it has a family.
+func (p *Process) Signal(signal syscall.Signal) error {
+	r := p.current()
+	if !r.running() {
+		return fmt.Errorf("signal %s: %w", p.command.Name, errNotRunning)
+	}
+	if err := r.signal(signal); err != nil {
+		return fmt.Errorf("signal %s: %w", p.command.Name, err)
+	}
+	return nil
+}
+
+// Stop asks the process to end, waits for it, and kills it when it does not end in time. One that is frozen is thawed to be
+// able to. Stopping what does not run does nothing.
+func (p *Process) Stop(ctx context.Context) error {
+	r := p.current()
+	if !r.running() {
+		return nil
+	}
+	_ = r.signal(syscall.SIGTERM) // one that has just ended cannot be signalled
+	_ = r.signal(syscall.SIGCONT)
+	patience := time.NewTimer(cmp.Or(p.command.StopTimeout, 10*time.Second))
+	defer patience.Stop()
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		p.Kill()
+		return fmt.Errorf("stop %s: %w", p.command.Name, ctx.Err())
+	case <-patience.C:
+		p.Kill()
+		return fmt.Errorf("stop %s: it took too long and was killed", p.command.Name)
+	}
+}
+
+// Kill ends the process at once and waits until it is gone. Killing what does not run does nothing.
+func (p *Process) Kill() {
+	r := p.current()
+	if !r.running() {
+		return
+	}
+	_ = r.signal(syscall.SIGKILL) // one that has just ended cannot be signalled
+	<-r.ended
+}
+
+// Restart stops the process and starts it again, with the same command.
+func (p *Process) Restart(ctx context.Context) error {
+	if err := p.Stop(ctx); err != nil {
+		return err
+	}
+	return p.Start(ctx)
+}
+
+// Freeze suspends the process: it keeps its connections and its port, and answers nobody. It is frozen when this returns.
+func (p *Process) Freeze(ctx context.Context) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := poll(ctx, p.frozen); err != nil {
+		return fmt.Errorf("freeze %s: %w", p.command.Name, err)
+	}
+	return nil
+}
+
+func (p *Process) frozen(context.Context) error {
+	r := p.current()
+	if !r.running() {
+		return errNotRunning
+	}
+	return suspended(r.cmd.Process.Pid)
+}
+
+// Thaw lets a frozen process go on.
+func (p *Process) Thaw() error { return p.Signal(syscall.SIGCONT) }
+
+// Running reports whether the process is there, frozen or not.
+func (p *Process) Running() bool { return p.current().running() }
+
+// PID returns the number of the process, or 0 when it was never started.
+func (p *Process) PID() int {
+	r := p.current()
+	if r == nil {
+		return 0
+	}
+	return r.cmd.Process.Pid
+}
+
+// Ended is closed when the process has ended. It is of the life the process has now: ask again after a new Start.
+func (p *Process) Ended() <-chan struct{} { return p.current().ended }
+
+// ExitCode returns the exit code of a process that has ended, as a shell would: 128 and the signal for one that a signal ended.
+func (p *Process) ExitCode() int {
+	state := p.current().cmd.ProcessState
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
+}
+
+// LogFile returns the file with the output of the process.
+func (p *Process) LogFile() string { return p.command.Log }
+
+func (p *Process) current() *run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.run
+}
+
+func (r *run) running() bool {
+	if r == nil {
+		return false
+	}
+	select {
+	case <-r.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+func (r *run) signal(signal syscall.Signal) error {
+	if r.guard != nil {
+		return syscall.Kill(-r.cmd.Process.Pid, signal)
+	}
+	return r.cmd.Process.Signal(signal)
+}
+
+// while returns a context that ends with ctx, or when the process does.
+func (r *run) while(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-r.ended:
+			cancel(fmt.Errorf("it ended (%s)", r.cmd.ProcessState))
+		case <-ctx.Done():
+			cancel(ctx.Err())
+		}
+	}()
+	return ctx
+}
+
+// lastLine returns the last line of a log as the end of an error's text, or nothing.
+func lastLine(log string) string {
+	content, err := os.ReadFile(log)
+	text := strings.TrimSpace(string(content))
+	if err != nil || text == "" {
+		return ""
+	}
+	return "; its log ends with: " + text[strings.LastIndexByte(text, '\n')+1:]
+}

@@ -1,0 +1,95 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// cacheDir returns a folder in the user's cache directory, which it creates. Binaries and running stacks live there.
+func cacheDir(elements ...string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the user's cache directory: %w", err)
+	}
+	dir := filepath.Join(append([]string{cache, "coffeebuddy", "devstack"}, elements...)...)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("create the cache directory: %w", err)
+	}
+	return dir, nil
+}
+
+// state is the folder of one running stack or server: data, configuration, logs and the ports it took. Who holds its lock is
+// alive; a folder without one is a killed launcher's.
+type state struct {
+	path string
+	lock *os.File
+}
+
+// newState makes a folder and removes those that killed launchers have left.
+func newState(ctx context.Context) (*state, error) {
+	stacks, unlock, err := lockStacks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := removeStale(stacks); err != nil {
+		return nil, fmt.Errorf("remove what a killed launcher left: %w", err)
+	}
+	path, err := os.MkdirTemp(stacks, "")
+	if err != nil {
+		return nil, fmt.Errorf("create the state folder: %w", err)
+	}
+	lock, err := tryLock(filepath.Join(path, "lock"))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(path))
+	}
+	return &state{path: path, lock: lock}, nil
+}
+
+// lockStacks returns the folder of all stacks. Until it is unlocked, no other process starts or removes one, or takes a port.
+func lockStacks(ctx context.Context) (stacks string, unlock func(), err error) {
+	stacks, err = cacheDir("stacks")
+	if err != nil {
+		return "", nil, err
+	}
+	file, err := lock(ctx, stacks+".lock")
+	if err != nil {
+		return "", nil, err
+	}
+	return stacks, func() { file.Close() }, nil
+}
+
+func removeStale(stacks string) error {
+	folders, err := os.ReadDir(stacks)
+	if err != nil {
+		return err
+	}
+	for _, folder := range folders {
+		path := filepath.Join(stacks, folder.Name())
+		lock, err := tryLock(filepath.Join(path, "lock"))
+		if errors.Is(err, errLocked) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(path), lock.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file returns the path of a file in the folder.
+func (s *state) file(name string) string { return filepath.Join(s.path, name) }
+
+// remove deletes the folder and what is in it, its ports' reservations included.
+func (s *state) remove() error {
+	if err := errors.Join(os.RemoveAll(s.path), s.lock.Close()); err != nil {
+		return fmt.Errorf("remove the state folder: %w", err)
+	}
+	return nil
+}
