@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,9 +107,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // dispatch finds the route. ServeMux would redirect an unclean path to the clean
-// one; here it is an unknown path like any other.
+// one, and call the asterisk of OPTIONS a bad request; here both are unknown paths
+// like any other.
 func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != path.Clean(r.URL.Path) {
+	if !strings.HasPrefix(r.URL.Path, "/") || r.URL.Path != path.Clean(r.URL.Path) {
 		http.NotFound(w, r)
 		return
 	}

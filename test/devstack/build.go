@@ -133,10 +133,6 @@ func (p part) compile(ctx context.Context, source, executable string, progress i
 
 	fmt.Fprintf(progress, "%s %s: building it, once; this takes %s on two cores (log: %s)\n", p.name, p.version, p.estimate, log)
 	start := time.Now()
-	stopTelling := tell(progress, func() string {
-		return fmt.Sprintf("%s %s: still building after %s", p.name, p.version, time.Since(start).Round(time.Second))
-	})
-	defer stopTelling()
 	build, err := StartProcess(ctx, Command{
 		Name: "go build",
 		Path: goTool,
@@ -147,7 +143,15 @@ func (p part) compile(ctx context.Context, source, executable string, progress i
 	if err != nil {
 		return err
 	}
-	<-build.Ended()
+	tick := time.NewTicker(20 * time.Second)
+	defer tick.Stop()
+	for build.Running() {
+		select {
+		case <-build.Ended():
+		case <-tick.C:
+			fmt.Fprintf(progress, "%s %s: still building after %s\n", p.name, p.version, time.Since(start).Round(time.Second))
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("build %s: %w", p.name, err)
 	}
@@ -199,28 +203,6 @@ func (p part) failure(log string) error {
 		}
 	}
 	return fmt.Errorf("building %s failed (log: %s)%s", p.name, log, lastLine(log))
-}
-
-// tell writes a line every 20 s until it is stopped.
-func tell(progress io.Writer, line func() string) (stop func()) {
-	done, told := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(told)
-		tick := time.NewTicker(20 * time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				fmt.Fprintln(progress, line())
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-told
-	}
 }
 
 func exists(path string) bool {
