@@ -30,10 +30,12 @@ type Function struct {
 }
 
 // NewFunction returns the function of some settings. It connects to nothing: the
-// first readiness probe does. It logs JSON lines to logs.
+// first readiness probe does. It logs JSON lines to logs, those of the standard
+// logger included.
 func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: settings.LogLevel})).
 		With("app", settings.AppName, "environment", settings.Environment)
+	adoptStandardLog(log)
 	for _, name := range settings.Unknown {
 		log.Warn("unknown setting", "variable", name)
 	}

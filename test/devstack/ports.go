@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -19,10 +20,21 @@ const (
 	lastAnyPort  = 29999
 )
 
-// takePort reserves a TCP port of host that is free: the preferred one, else the next one up, or any when preferred is 0. The
-// reservation lasts as long as the state folder and holds among all stacks of the user, so that a server which does not listen
-// yet, or is stopped, keeps its port.
-func (s *state) takePort(ctx context.Context, host string, preferred int) (int, error) {
+// takePort reserves a TCP port of host for the server name: the preferred one or, saying so, the next free one after it; any when
+// preferred is 0. The reservation lasts as long as the state folder and holds among all stacks of the user, so that a server which
+// does not listen yet, or is stopped, keeps its port.
+func (s *state) takePort(ctx context.Context, name, host string, preferred int, progress io.Writer) (int, error) {
+	port, err := s.reserve(ctx, host, preferred)
+	if err != nil {
+		return 0, fmt.Errorf("find a free port for %s: %w", name, err)
+	}
+	if preferred != 0 && port != preferred {
+		fmt.Fprintf(progress, "port %d is taken: %s takes %d\n", preferred, name, port)
+	}
+	return port, nil
+}
+
+func (s *state) reserve(ctx context.Context, host string, preferred int) (int, error) {
 	stacks, unlock, err := lockStacks(ctx)
 	if err != nil {
 		return 0, err
@@ -35,17 +47,17 @@ func (s *state) takePort(ctx context.Context, host string, preferred int) (int, 
 	for port := first; port <= min(last, 65535); port++ {
 		free, err := isFree(stacks, host, port)
 		if err != nil {
-			return 0, fmt.Errorf("find a free port: %w", err)
+			return 0, err
 		}
 		if !free {
 			continue
 		}
 		if err := os.WriteFile(s.file("port-"+strconv.Itoa(port)), nil, 0o600); err != nil {
-			return 0, fmt.Errorf("reserve port %d: %w", port, err)
+			return 0, err
 		}
 		return port, nil
 	}
-	return 0, fmt.Errorf("find a free port: all from %d to %d are taken", first, last)
+	return 0, fmt.Errorf("all from %d to %d are taken", first, last)
 }
 
 // isFree reports whether nobody listens on the port and no stack has reserved it.

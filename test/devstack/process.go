@@ -33,6 +33,8 @@ type Command struct {
 	// Family says that the process starts others (go run, go build, a shell): signals go to all of them, and all of them are
 	// killed when it ends or when this process does.
 	Family bool
+
+	cleanup func() error // of what was made for the process; may be nil, and is called once or more
 }
 
 // Process is a child process that can be stopped, frozen, and started again. It does not outlive this process, even
@@ -54,14 +56,23 @@ type run struct {
 // errNotRunning is what a signal to a process that has ended fails with.
 var errNotRunning = errors.New("it is not running")
 
-// StartProcess starts a process, waits until it is ready, and kills it when ctx ends.
+// StartProcess starts a process and waits until it is ready. It is closed when ctx ends.
 func StartProcess(ctx context.Context, command Command) (*Process, error) {
 	p := &Process{command: command}
 	if err := p.Start(ctx); err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, p.Kill)
+	context.AfterFunc(ctx, func() { _ = p.Close() }) // who wants to know the error calls Close
 	return p, nil
+}
+
+// Close kills the process and deletes its data and log, if they were made with it. It may be called again.
+func (p *Process) Close() error {
+	p.Kill()
+	if p.command.cleanup == nil {
+		return nil
+	}
+	return p.command.cleanup()
 }
 
 // Start starts the process and waits until it is ready. One that does not get ready is killed. ctx bounds the start alone.
@@ -315,4 +326,17 @@ func lastLine(log string) string {
 		return ""
 	}
 	return "; its log ends with: " + text[strings.LastIndexByte(text, '\n')+1:]
+}
+
+// runToEnd runs a command that ends by itself, and fails if it does not succeed.
+func runToEnd(ctx context.Context, command Command) error {
+	p, err := StartProcess(ctx, command)
+	if err != nil {
+		return err
+	}
+	<-p.Ended()
+	if code := p.ExitCode(); code != 0 {
+		return fmt.Errorf("run %s: exit code %d%s", command.Name, code, lastLine(command.Log))
+	}
+	return nil
 }

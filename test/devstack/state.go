@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // cacheDir returns a folder in the user's cache directory, which it creates. Binaries and running stacks live there.
@@ -25,7 +26,8 @@ func cacheDir(elements ...string) (string, error) {
 // alive; a folder without one is a killed launcher's.
 type state struct {
 	path string
-	lock *os.File
+	// remove deletes the folder and what is in it, the reservations of ports included. It may be called again.
+	remove func() error
 }
 
 // newState makes a folder and removes those that killed launchers have left.
@@ -46,7 +48,18 @@ func newState(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
-	return &state{path: path, lock: lock}, nil
+	remove := sync.OnceValue(func() error {
+		if err := errors.Join(os.RemoveAll(path), lock.Close()); err != nil {
+			return fmt.Errorf("remove the state folder: %w", err)
+		}
+		return nil
+	})
+	return &state{path: path, remove: remove}, nil
+}
+
+// shared returns the same folder for someone who must not remove it.
+func (s *state) shared() *state {
+	return &state{path: s.path, remove: func() error { return nil }}
 }
 
 // lockStacks returns the folder of all stacks. Until it is unlocked, no other process starts or removes one, or takes a port.
@@ -85,11 +98,3 @@ func removeStale(stacks string) error {
 
 // file returns the path of a file in the folder.
 func (s *state) file(name string) string { return filepath.Join(s.path, name) }
-
-// remove deletes the folder and what is in it, its ports' reservations included.
-func (s *state) remove() error {
-	if err := errors.Join(os.RemoveAll(s.path), s.lock.Close()); err != nil {
-		return fmt.Errorf("remove the state folder: %w", err)
-	}
-	return nil
-}

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"sync"
 )
 
 // VaultOptions say what kind of Vault to start. The zero value is one on a free loopback port, over plain HTTP, ready for use.
@@ -39,7 +38,6 @@ type Vault struct {
 
 	http  *http.Client
 	audit auditSink
-	close func() error
 }
 
 // StartVault starts a Vault with a folder of its own. It is closed when ctx ends.
@@ -52,15 +50,10 @@ func StartVault(ctx context.Context, options VaultOptions) (*Vault, error) {
 	if err != nil {
 		return nil, errors.Join(err, dir.remove())
 	}
-	v.close = sync.OnceValue(func() error {
-		v.end()
-		return dir.remove()
-	})
-	context.AfterFunc(ctx, func() { v.Close() })
 	return v, nil
 }
 
-// startVault starts a Vault in dir, which its caller removes.
+// startVault starts a Vault in dir, which is removed with it; on failure its caller has to.
 func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, error) {
 	progress := orDiscard(options.Progress)
 	executable, err := vaultPart().build(ctx, progress)
@@ -81,7 +74,6 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 	args := []string{"-listen", address, "-storage", storage}
 	transport := &http.Transport{}
 	v := &Vault{audit: auditSink{path: dir.file("audit.sock")}}
-	v.close = sync.OnceValue(func() error { v.end(); return nil })
 	if options.TLS {
 		certificates, err := newCertificates(dir, urlHost(host))
 		if err != nil {
@@ -96,7 +88,8 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 
 	v.Process, err = StartProcess(ctx, Command{
 		Name: "vault", Path: executable, Args: args, Env: plainEnvironment(), Dir: dir.path, Log: dir.file("vault.log"),
-		Ready: v.answers,
+		Ready:   v.answers,
+		cleanup: func() error { v.audit.close(); return dir.remove() },
 	})
 	if err != nil {
 		return nil, err
@@ -114,12 +107,4 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 func (v *Vault) answers(ctx context.Context) error {
 	_, err := v.Health(ctx)
 	return err
-}
-
-// Close ends the Vault and deletes its data. Closing it again does nothing.
-func (v *Vault) Close() error { return v.close() }
-
-func (v *Vault) end() {
-	v.Kill()
-	v.audit.close()
 }

@@ -1,0 +1,85 @@
+package checks_test
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"coffeebuddy/checks"
+)
+
+// A played Vault needs no network, so that tests of minutes can run on a clock of
+// their own: the real client talks to it over an in-memory connection.
+type played struct {
+	lookup canned
+	count  int
+	token  string
+	logs   logBuffer
+}
+
+func vaultPlayedInMemory(t *testing.T, lookup canned) *played {
+	t.Helper()
+	return &played{lookup: lookup, token: "s.canary"}
+}
+
+// check returns a Vault check that is connected to p. Call it within the bubble.
+func (p *played) check() *checks.Vault {
+	vault := checks.NewVault(checks.VaultConfig{
+		Address: "http://vault.test", Token: func() string { return p.token }, Log: p.logs.logger(),
+	})
+	checks.DialVault(vault, p.dial)
+	return vault
+}
+
+// dial returns the client's end of a connection that answers one request, in the
+// bubble's goroutines.
+func (p *played) dial() net.Conn {
+	client, server := net.Pipe()
+	go func() {
+		defer server.Close()
+		req, err := http.ReadRequest(bufio.NewReader(server))
+		if err != nil {
+			return
+		}
+		answer := canned{200, active}
+		if req.URL.Path == lookupPath {
+			p.count++
+			answer = p.lookup
+		}
+		recorder := httptest.NewRecorder()
+		recorder.WriteHeader(answer.status)
+		_, _ = recorder.WriteString(answer.body)
+		resp := recorder.Result()
+		resp.Close = true
+		_ = resp.Write(server)
+	}()
+	return client
+}
+
+// certificate returns a certificate authority's certificate, PEM.
+func certificate(t *testing.T, name string) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}

@@ -1,0 +1,201 @@
+package devstack
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// HydraOptions say what kind of Hydra to start. The zero value is one on free loopback ports.
+type HydraOptions struct {
+	Host       string    // the address to listen on; empty: 127.0.0.1
+	PublicPort int       // the port for OAuth2, or the next free one after it; 0: any free one
+	AdminPort  int       // the port for administration, likewise
+	Progress   io.Writer // where a build and a taken port are told about; nil: nowhere
+}
+
+// Hydra is a running Ory Hydra with its data in a file, which it keeps over restarts.
+type Hydra struct {
+	*Process
+
+	PublicURL, AdminURL string // without a path
+	Client              Client // may ask for tokens with the scope EventsScope
+
+	database string // the folder of its SQLite file
+	http     *http.Client
+}
+
+// EventsScope is the scope of whoever may send events to the function.
+const EventsScope = "events"
+
+// StartHydra starts a Hydra with a folder of its own. It is closed when ctx ends.
+func StartHydra(ctx context.Context, options HydraOptions) (*Hydra, error) {
+	dir, err := newState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, err := startHydra(ctx, dir, options)
+	if err != nil {
+		return nil, errors.Join(err, dir.remove())
+	}
+	return h, nil
+}
+
+// startHydra starts a Hydra in dir, which is removed with it; on failure its caller has to.
+func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, error) {
+	progress := orDiscard(options.Progress)
+	executable, err := hydraPart().build(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	host := cmp.Or(options.Host, defaultHost)
+	public, err := dir.takePort(ctx, "Hydra's public API", host, options.PublicPort, progress)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := dir.takePort(ctx, "Hydra's admin API", host, options.AdminPort, progress)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hydra{
+		PublicURL: "http://" + net.JoinHostPort(urlHost(host), strconv.Itoa(public)),
+		AdminURL:  "http://" + net.JoinHostPort(urlHost(host), strconv.Itoa(admin)),
+		database:  dir.file("hydra"),
+		http:      newHTTPClient(&http.Transport{}),
+	}
+	config := dir.file("hydra.json")
+	if err := h.configure(config, host, public, admin); err != nil {
+		return nil, fmt.Errorf("configure hydra: %w", err)
+	}
+	command := Command{
+		Name: "hydra migrate", Path: executable, Dir: dir.path, Log: dir.file("hydra.log"),
+		Args: []string{"migrate", "sql", "up", "--yes", "--read-from-env", "--config", config},
+		Env:  append(plainEnvironment(), "SQA_OPT_OUT=true"),
+	}
+	if err := runToEnd(ctx, command); err != nil {
+		return nil, err
+	}
+	command.Name = "hydra"
+	command.Args = []string{"serve", "all", "--dev", "--sqa-opt-out", "--config", config}
+	command.Ready, command.cleanup = h.ready, dir.remove
+	if h.Process, err = StartProcess(ctx, command); err != nil {
+		return nil, err
+	}
+	if h.Client, err = h.CreateClient(ctx, EventsScope); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// configure writes Hydra's configuration and makes the folder of its database. No connection to that is kept open, so that
+// BreakDatabase takes effect at once.
+func (h *Hydra) configure(path, host string, public, admin int) error {
+	if err := os.Mkdir(h.database, 0o700); err != nil {
+		return err
+	}
+	dsn := url.URL{
+		Scheme: "sqlite", Path: filepath.ToSlash(filepath.Join(h.database, "hydra.sqlite")),
+		RawQuery: url.Values{"_fk": {"true"}, "max_idle_conns": {"-1"}}.Encode(),
+	}
+	quiet := map[string]any{"disable_for_health": true}
+	config, err := json.MarshalIndent(map[string]any{
+		"dsn": dsn.String(),
+		"serve": map[string]any{
+			"public": map[string]any{"host": host, "port": public, "request_log": quiet},
+			"admin":  map[string]any{"host": host, "port": admin, "request_log": quiet},
+		},
+		"urls": map[string]any{
+			"self":    map[string]any{"issuer": h.PublicURL},
+			"login":   h.PublicURL + "/no-login-here",
+			"consent": h.PublicURL + "/no-consent-here",
+		},
+		"secrets": map[string]any{"system": []string{randomSecret().Reveal()}},
+		"sqa":     map[string]any{"opt_out": true}, // no telemetry
+	}, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, config, 0o600)
+}
+
+// ready returns nil once both APIs answer that they are ready.
+func (h *Hydra) ready(ctx context.Context) error {
+	return errors.Join(
+		call(ctx, h.http, http.MethodGet, h.PublicURL+"/health/ready", nil, nil, nil),
+		call(ctx, h.http, http.MethodGet, h.AdminURL+"/health/ready", nil, nil, nil),
+	)
+}
+
+// BreakDatabase takes the database away from the running Hydra: /health/ready turns 503 and what needs data 500, while
+// /health/alive stays 200.
+func (h *Hydra) BreakDatabase() error {
+	if err := os.Rename(h.database, h.database+"-gone"); err != nil {
+		return fmt.Errorf("break hydra's database: %w", err)
+	}
+	return nil
+}
+
+// RepairDatabase gives the database back, unchanged.
+func (h *Hydra) RepairDatabase() error {
+	if err := os.Rename(h.database+"-gone", h.database); err != nil {
+		return fmt.Errorf("repair hydra's database: %w", err)
+	}
+	return nil
+}
+
+// Alive returns the status of /health/alive on the admin API: 200 while the process answers.
+func (h *Hydra) Alive(ctx context.Context) (status int, err error) {
+	return statusOf(call(ctx, h.http, http.MethodGet, h.AdminURL+"/health/alive", nil, nil, nil))
+}
+
+// Health returns the status of /health/ready on the admin API: 200, or 503 without its database.
+func (h *Hydra) Health(ctx context.Context) (status int, err error) {
+	return statusOf(call(ctx, h.http, http.MethodGet, h.AdminURL+"/health/ready", nil, nil, nil))
+}
+
+// Client is an OAuth2 client for the grant client_credentials.
+type Client struct {
+	ID     string `json:"client_id"`
+	Secret Secret `json:"client_secret"`
+}
+
+// CreateClient creates an OAuth2 client that may ask for scope, which may be several separated by spaces.
+func (h *Hydra) CreateClient(ctx context.Context, scope string) (Client, error) {
+	in := map[string]any{
+		"client_name":                "devstack",
+		"grant_types":                []string{"client_credentials"},
+		"scope":                      scope,
+		"token_endpoint_auth_method": "client_secret_post",
+	}
+	var client Client
+	if err := call(ctx, h.http, http.MethodPost, h.AdminURL+"/admin/clients", nil, in, &client); err != nil {
+		return Client{}, fmt.Errorf("create OAuth2 client: %w", err)
+	}
+	return client, nil
+}
+
+// AccessToken gets an access token for the client with scope.
+func (h *Hydra) AccessToken(ctx context.Context, client Client, scope string) (Secret, error) {
+	in := url.Values{
+		"grant_type":    {"client_credentials"},
+		"client_id":     {client.ID},
+		"client_secret": {client.Secret.Reveal()},
+		"scope":         {scope},
+	}
+	var answer struct {
+		AccessToken Secret `json:"access_token"`
+	}
+	if err := call(ctx, h.http, http.MethodPost, h.PublicURL+"/oauth2/token", nil, in, &answer); err != nil {
+		return "", fmt.Errorf("get access token: %w", err)
+	}
+	return answer.AccessToken, nil
+}

@@ -1,0 +1,90 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+)
+
+// PrometheusOptions say what a Prometheus scrapes.
+type PrometheusOptions struct {
+	Port     int       // the loopback port to listen on, or the next free one after it; 0: any free one
+	Target   string    // host:port of the function, whose /metrics is scraped every 2 s
+	Progress io.Writer // where a taken port is told about; nil: nowhere
+}
+
+// Prometheus is a running Prometheus server.
+type Prometheus struct {
+	*Process
+
+	URL string // without a path
+}
+
+// ErrNoPrometheus is what StartPrometheus fails with where there is no prometheus on the PATH. It is not built from source:
+// Linux distributions have it.
+var ErrNoPrometheus = errors.New("prometheus is not installed (Debian: apt-get install --no-install-recommends prometheus)")
+
+// StartPrometheus starts a Prometheus with a folder of its own. It is closed when ctx ends.
+func StartPrometheus(ctx context.Context, options PrometheusOptions) (*Prometheus, error) {
+	dir, err := newState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := startPrometheus(ctx, dir, options)
+	if err != nil {
+		return nil, errors.Join(err, dir.remove())
+	}
+	return p, nil
+}
+
+// startPrometheus starts a Prometheus in dir, which is removed with it; on failure its caller has to.
+func startPrometheus(ctx context.Context, dir *state, options PrometheusOptions) (*Prometheus, error) {
+	executable, err := exec.LookPath("prometheus")
+	if err != nil {
+		return nil, ErrNoPrometheus
+	}
+	port, err := dir.takePort(ctx, "Prometheus", defaultHost, options.Port, orDiscard(options.Progress))
+	if err != nil {
+		return nil, err
+	}
+	config := dir.file("prometheus.yml")
+	if err := os.WriteFile(config, []byte(scrapeConfig(options.Target)), 0o600); err != nil {
+		return nil, fmt.Errorf("configure prometheus: %w", err)
+	}
+	address := net.JoinHostPort(defaultHost, strconv.Itoa(port))
+	p := &Prometheus{URL: "http://" + address}
+	client := newHTTPClient(&http.Transport{})
+	p.Process, err = StartProcess(ctx, Command{
+		Name: "prometheus", Path: executable, Env: plainEnvironment(), Dir: dir.path, Log: dir.file("prometheus.log"),
+		Args: []string{
+			"--config.file=" + config,
+			"--storage.tsdb.path=" + dir.file("prometheus"),
+			"--web.listen-address=" + address,
+		},
+		cleanup: dir.remove,
+		Ready: func(ctx context.Context) error {
+			return call(ctx, client, http.MethodGet, p.URL+"/-/ready", nil, nil, nil)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func scrapeConfig(target string) string {
+	return fmt.Sprintf(`global:
+  scrape_interval: 2s
+  scrape_timeout: 1s
+scrape_configs:
+  - job_name: coffeebuddy
+    static_configs:
+      - targets: [%q]
+`, target)
+}
