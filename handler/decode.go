@@ -94,12 +94,20 @@ func (e *attributeError) shown() string {
 
 func malformedAt(name string) error { return &attributeError{name} }
 
-// decode returns the event that a request carries.
-func decode(mode mode, header http.Header, body []byte) (*event.Event, error) {
+// decode returns the event that a request carries. Data that says it is JSON is.
+func decode(mode mode, header http.Header, body []byte) (e *event.Event, err error) {
 	if mode == structured {
-		return decodeStructured(body)
+		e, err = decodeStructured(body)
+	} else {
+		e, err = decodeBinary(header, body)
 	}
-	return decodeBinary(header, body)
+	if err != nil {
+		return nil, err
+	}
+	if contentType := e.DataContentType(); contentType != "" && isJSONType(contentType) && len(e.Data()) > 0 && !isJSON(e.Data()) {
+		return nil, malformedAt("data")
+	}
+	return e, nil
 }
 
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
@@ -131,9 +139,6 @@ func decodeBinary(header http.Header, body []byte) (*event.Event, error) {
 	}
 	if err := b.complete(); err != nil {
 		return nil, err
-	}
-	if contentType := header.Get("Content-Type"); contentType != "" && len(body) > 0 && isJSONType(contentType) && !isJSON(body) {
-		return nil, malformedAt("data")
 	}
 	e := &event.Event{Context: b.context}
 	if len(body) > 0 {

@@ -41,7 +41,10 @@ func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
 // echoPlain answers plain JSON with itself.
 func (h *Handler) echoPlain(body []byte) (answer, error) {
 	echo, err := h.echoOf(body)
-	return answer{status: http.StatusOK, outcome: accepted, body: echo}, err
+	return answer{
+		status: http.StatusOK, outcome: accepted,
+		header: map[string][]string{"Content-Type": {event.ApplicationJSON}}, body: echo,
+	}, err
 }
 
 func (h *Handler) echoOf(message json.RawMessage) ([]byte, error) {

@@ -19,14 +19,25 @@ import (
 // bodyLimit is the size of the largest body, in bytes.
 const bodyLimit = 1 << 20
 
-// An answer is what a sender gets: a status, and a reply, a body or an error's word.
+// An answer is what a sender gets: a status, and what was replied or an error's word.
 type answer struct {
 	status    int
 	outcome   outcome
 	attribute string        // of an event that is malformed there
 	after     time.Duration // Retry-After, 0 for none
-	reply     *event.Event
-	body      []byte // JSON
+
+	header map[string][]string // of a reply
+	body   []byte              // of a reply
+}
+
+// replied returns the answer that is a receiver's reply. A 204 for none has nothing
+// that looks like an event: a broker would take that for a reply.
+func replied(reply *event.Event) (answer, error) {
+	if reply == nil {
+		return answer{status: http.StatusNoContent, outcome: accepted}, nil
+	}
+	header, err := encode(reply)
+	return answer{status: http.StatusOK, outcome: accepted, header: header, body: reply.Data()}, err
 }
 
 // handleEvent receives one event or plain JSON. Nothing but a receiver, or being
@@ -103,7 +114,10 @@ func (h *Handler) prepare(mode mode, w *response, r *http.Request) (work, answer
 	}
 	return func(ctx context.Context) (answer, error) {
 		reply, err := receiver(ctx, *e)
-		return answer{status: http.StatusNoContent, outcome: accepted, reply: reply}, err
+		if err != nil {
+			return answer{}, err
+		}
+		return replied(reply)
 	}, answer{}
 }
 
@@ -180,23 +194,15 @@ func readBody(w *response, r *http.Request) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-// send writes an answer. An accepted event that has neither reply nor body is a
-// 204 with nothing that looks like an event: a broker takes that for a reply.
+// send writes an answer.
 func (a answer) send(w http.ResponseWriter) {
 	switch {
 	case a.outcome != accepted:
 		writeError(w, a)
-	case a.reply != nil:
-		header, err := encode(a.reply)
-		if err != nil {
-			writeError(w, answer{status: http.StatusInternalServerError, outcome: failed})
-			return
-		}
-		write(w, http.StatusOK, header, a.reply.Data())
-	case a.body != nil:
-		write(w, http.StatusOK, map[string][]string{"Content-Type": {"application/json"}}, a.body)
+	case a.status == http.StatusNoContent:
+		w.WriteHeader(a.status)
 	default:
-		w.WriteHeader(http.StatusNoContent)
+		write(w, a.status, a.header, a.body)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 type part struct {
 	name     string
 	version  string
+	folder   string   // of its module, beside this file
 	estimate string   // how long its first build takes, for people
 	cgo      bool     // whether it needs a C compiler
 	args     []string // of go build
@@ -25,7 +26,7 @@ type part struct {
 
 func vaultPart() part {
 	return part{
-		name: "vault", version: "1.21.4", estimate: "2 to 5 minutes",
+		name: "vault", version: "1.21.4", folder: "vault", estimate: "2 to 5 minutes",
 		args: []string{"-ldflags=-s -w", "."},
 	}
 }
@@ -33,7 +34,7 @@ func vaultPart() part {
 func hydraPart() part {
 	const version = "2.3.0"
 	return part{
-		name: "hydra", version: version, estimate: "1 to 2 minutes", cgo: true,
+		name: "hydra", version: version, folder: "hydra", estimate: "1 to 2 minutes", cgo: true,
 		args: []string{
 			"-tags=sqlite,json1",
 			"-ldflags=-s -w -X github.com/ory/hydra/v2/driver/config.Version=v" + version,
@@ -42,9 +43,23 @@ func hydraPart() part {
 	}
 }
 
-// Build builds the servers that are not in the user's cache yet, and writes to progress what it does.
+// Build builds the servers that are not in the user's cache yet, and writes to progress what it does. A missing tool is an error before
+// anything is built.
 func Build(ctx context.Context, progress io.Writer) error {
-	for _, part := range []part{vaultPart(), hydraPart()} {
+	parts := []part{vaultPart(), hydraPart()}
+	for _, part := range parts {
+		executable, err := part.executable()
+		if err != nil {
+			return err
+		}
+		if exists(executable) {
+			continue
+		}
+		if _, err := part.tools(ctx); err != nil {
+			return err
+		}
+	}
+	for _, part := range parts {
 		if _, err := part.build(ctx, progress); err != nil {
 			return err
 		}
@@ -54,50 +69,48 @@ func Build(ctx context.Context, progress io.Writer) error {
 
 // build returns the part's executable. Of two processes that need it at a time, one builds it and the other one waits.
 func (p part) build(ctx context.Context, progress io.Writer) (string, error) {
-	source, err := p.source()
-	if err != nil {
-		return "", err
+	executable, err := p.executable()
+	if err != nil || exists(executable) {
+		return executable, err
 	}
-	key, err := p.key(source)
-	if err != nil {
-		return "", fmt.Errorf("read the source of %s: %w", p.name, err)
-	}
-	bin, err := cacheDir("bin")
-	if err != nil {
-		return "", err
-	}
-	executable := filepath.Join(bin, p.name+"-"+p.version+"-"+key)
-	if exists(executable) {
-		return executable, nil
-	}
-	lockFile := filepath.Join(bin, p.name+".lock")
+	lockFile := filepath.Join(filepath.Dir(executable), p.name+".lock")
 	held, err := tryLock(lockFile)
 	if errors.Is(err, errLocked) {
 		fmt.Fprintf(progress, "%s %s: another launcher is building it, waiting\n", p.name, p.version)
 		held, err = lock(ctx, lockFile)
 	}
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("wait for another build of %s: %w", p.name, err)
 	}
 	defer held.Close()
 	if exists(executable) {
 		return executable, nil
 	}
-	return executable, p.compile(ctx, source, executable, progress)
+	return executable, p.compile(ctx, executable, progress)
 }
 
-// source returns the folder of the part's module, beside this file.
-func (p part) source() (string, error) {
-	_, file, _, _ := runtime.Caller(0)
-	folder := filepath.Join(filepath.Dir(file), p.name)
-	if !exists(filepath.Join(folder, "go.mod")) {
-		return "", fmt.Errorf("find the source of %s: %s holds no Go module (this program must not be built with -trimpath, nor its source moved)", p.name, folder)
+// executable returns the path of the part in the cache, whether it has been built or not. Another source, way to build or Go has
+// another path.
+func (p part) executable() (string, error) {
+	bin, err := cacheDir("bin")
+	if err != nil {
+		return "", err
 	}
-	return folder, nil
+	key, err := p.key()
+	if err != nil {
+		return "", fmt.Errorf("read the source of %s (this program must not be built with -trimpath, nor its source moved): %w", p.name, err)
+	}
+	return filepath.Join(bin, p.name+"-"+p.version+"-"+key), nil
 }
 
-// key returns what tells one build of the part from another: its source, how it is built, and by which Go.
-func (p part) key(source string) (string, error) {
+// source returns the folder of the part's module.
+func (p part) source() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), p.folder)
+}
+
+func (p part) key() (string, error) {
+	source := p.source()
 	files, err := filepath.Glob(filepath.Join(source, "*.go"))
 	if err != nil {
 		return "", err
@@ -116,7 +129,7 @@ func (p part) key(source string) (string, error) {
 }
 
 // compile builds the executable. It appears under its name only when it is whole.
-func (p part) compile(ctx context.Context, source, executable string, progress io.Writer) error {
+func (p part) compile(ctx context.Context, executable string, progress io.Writer) error {
 	goTool, err := p.tools(ctx)
 	if err != nil {
 		return err
@@ -138,7 +151,7 @@ func (p part) compile(ctx context.Context, source, executable string, progress i
 		Path: goTool,
 		Args: append([]string{"build", "-o", output}, p.args...),
 		Env:  append(os.Environ(), "CGO_ENABLED="+p.cgoEnabled(), "GOFLAGS=-buildvcs=false", "GOWORK=off", "GOTMPDIR="+work.path),
-		Dir:  source, Log: log, Family: true,
+		Dir:  p.source(), Log: log, Family: true,
 	})
 	if err != nil {
 		return err
@@ -202,7 +215,7 @@ func (p part) failure(log string) error {
 			return fmt.Errorf("building %s needs the network to fetch Go modules, once, and they cannot be fetched (log: %s)", p.name, log)
 		}
 	}
-	return fmt.Errorf("building %s failed (log: %s)%s", p.name, log, lastLine(log))
+	return fmt.Errorf("building %s failed (log: %s)", p.name, log)
 }
 
 func exists(path string) bool {

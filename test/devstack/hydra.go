@@ -76,18 +76,22 @@ func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, 
 	if err := h.configure(config, host, public, admin); err != nil {
 		return nil, fmt.Errorf("configure hydra: %w", err)
 	}
-	command := Command{
-		Name: "hydra migrate", Path: executable, Dir: dir.path, Log: dir.file("hydra.log"),
+	environment := append(plainEnvironment(), "SQA_OPT_OUT=true")
+	err = runToEnd(ctx, Command{
+		Name: "hydra-migrate", Path: executable, Dir: dir.path, Log: dir.file("hydra-migrate.log"),
 		Args: []string{"migrate", "sql", "up", "--yes", "--read-from-env", "--config", config},
-		Env:  append(plainEnvironment(), "SQA_OPT_OUT=true"),
-	}
-	if err := runToEnd(ctx, command); err != nil {
+		Env:  append(environment, "DSN="+h.dsn(url.Values{})), // migrations need a connection that is kept
+	})
+	if err != nil {
 		return nil, err
 	}
-	command.Name = "hydra"
-	command.Args = []string{"serve", "all", "--dev", "--sqa-opt-out", "--config", config}
-	command.Ready, command.cleanup = h.ready, dir.remove
-	if h.Process, err = StartProcess(ctx, command); err != nil {
+	h.Process, err = StartProcess(ctx, Command{
+		Name: "hydra", Path: executable, Dir: dir.path, Log: dir.file("hydra.log"),
+		Args:  []string{"serve", "all", "--dev", "--sqa-opt-out", "--config", config},
+		Env:   environment,
+		Ready: h.ready, cleanup: dir.remove,
+	})
+	if err != nil {
 		return nil, err
 	}
 	if h.Client, err = h.CreateClient(ctx, EventsScope); err != nil {
@@ -102,13 +106,9 @@ func (h *Hydra) configure(path, host string, public, admin int) error {
 	if err := os.Mkdir(h.database, 0o700); err != nil {
 		return err
 	}
-	dsn := url.URL{
-		Scheme: "sqlite", Path: filepath.ToSlash(filepath.Join(h.database, "hydra.sqlite")),
-		RawQuery: url.Values{"_fk": {"true"}, "max_idle_conns": {"-1"}}.Encode(),
-	}
 	quiet := map[string]any{"disable_for_health": true}
 	config, err := json.MarshalIndent(map[string]any{
-		"dsn": dsn.String(),
+		"dsn": h.dsn(url.Values{"max_idle_conns": {"-1"}}),
 		"serve": map[string]any{
 			"public": map[string]any{"host": host, "port": public, "request_log": quiet},
 			"admin":  map[string]any{"host": host, "port": admin, "request_log": quiet},
@@ -125,6 +125,13 @@ func (h *Hydra) configure(path, host string, public, admin int) error {
 		return err
 	}
 	return os.WriteFile(path, config, 0o600)
+}
+
+// dsn returns the address of the database, for connections that check foreign keys.
+func (h *Hydra) dsn(options url.Values) string {
+	options.Set("_fk", "true")
+	dsn := url.URL{Scheme: "sqlite", Path: filepath.Join(h.database, "hydra.sqlite"), RawQuery: options.Encode()}
+	return dsn.String()
 }
 
 // ready returns nil once both APIs answer that they are ready.

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -89,7 +89,7 @@ func (p *Process) Start(ctx context.Context) error {
 	err = poll(r.while(ctx), p.command.Ready)
 	if err != nil {
 		p.Kill()
-		return fmt.Errorf("wait until %s is ready: %w%s", p.command.Name, err, lastLine(p.command.Log))
+		return fmt.Errorf("wait until %s is ready: %w%s", p.command.Name, err, keepLog(p.command))
 	}
 	return nil
 }
@@ -318,14 +318,22 @@ func (r *run) while(ctx context.Context) context.Context {
 	return ctx
 }
 
-// lastLine returns the last line of a log as the end of an error's text, or nothing.
-func lastLine(log string) string {
-	content, err := os.ReadFile(log)
-	text := strings.TrimSpace(string(content))
-	if err != nil || text == "" {
+// keepLog copies the log of a process that failed to where it outlives the state folder, and says where as the end of an
+// error's text.
+func keepLog(command Command) string {
+	dir, err := cacheDir("failed")
+	if err != nil {
 		return ""
 	}
-	return "; its log ends with: " + text[strings.LastIndexByte(text, '\n')+1:]
+	content, err := os.ReadFile(command.Log)
+	if err != nil {
+		return ""
+	}
+	kept := filepath.Join(dir, command.Name+".log")
+	if err := os.WriteFile(kept, content, 0o600); err != nil {
+		return ""
+	}
+	return "; its log: " + kept
 }
 
 // runToEnd runs a command that ends by itself, and fails if it does not succeed.
@@ -336,7 +344,7 @@ func runToEnd(ctx context.Context, command Command) error {
 	}
 	<-p.Ended()
 	if code := p.ExitCode(); code != 0 {
-		return fmt.Errorf("run %s: exit code %d%s", command.Name, code, lastLine(command.Log))
+		return fmt.Errorf("run %s: exit code %d%s", command.Name, code, keepLog(command))
 	}
 	return nil
 }

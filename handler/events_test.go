@@ -1,0 +1,591 @@
+package handler_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coffeebuddy/handler"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/matryer/is"
+)
+
+// event1 is a good event's headers; more replace or add to them, "-name" drops one.
+func event1(more ...string) []string {
+	header := map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "1", "Ce-Source": "/boson/fn", "Ce-Type": "boson.fn", "Content-Type": "application/json"}
+	var extra []string
+	for i := 0; i < len(more); i++ {
+		if name, drop := strings.CutPrefix(more[i], "-"); drop {
+			delete(header, name)
+			continue
+		}
+		if _, ok := header[more[i]]; ok {
+			header[more[i]] = more[i+1]
+		} else {
+			extra = append(extra, more[i], more[i+1])
+		}
+		i++
+	}
+	for name, value := range header {
+		extra = append(extra, name, value)
+	}
+	return extra
+}
+
+func TestBinaryEvents(t *testing.T) {
+	t.Parallel()
+	f := newFunction(t)
+	malformed := func(attribute string) string { return `{"error":"malformed","attribute":"` + attribute + `"}` + "\n" }
+	for _, test := range []struct {
+		when   string
+		header []string
+		body   string
+		code   int
+		want   string // the body of an error, or the echoed message
+	}{
+		{"what func invoke sends", event1("Ce-Time", "2026-01-01T00:00:00Z"), `{"message":"Hello World"}`, 200, `{"message":"Hello World"}`},
+		{"no data", event1(), "", 200, "null"},
+		{"text", event1("Content-Type", "text/plain; charset=utf-8"), "hi", 200, `"hi"`},
+		{"bytes", event1("Content-Type", "application/octet-stream"), "\xff\x00", 200, `"/wA="`},
+		{"no content type, JSON", event1("-Content-Type"), `[1]`, 200, `[1]`},
+		{"no content type, text", event1("-Content-Type"), `{`, 200, `"{"`},
+		{"a +json type", event1("Content-Type", "application/vnd.x+json"), `1`, 200, `1`},
+		{"an extension", event1("Ce-Partitionkey", ""), "1", 200, "1"},
+		{"a percent-encoded id", event1("Ce-Id", "caf%C3%A9%20%22"), "1", 200, "1"},
+		{"a quoted id", event1("Ce-Id", `"a \"b\" c"`), "1", 200, "1"},
+		{"an id of raw UTF-8, as the SDKs send it", event1("Ce-Id", "café"), "1", 200, "1"},
+		{"a subject", event1("Ce-Subject", "s"), "1", 200, "1"},
+		{"a schema", event1("Ce-Dataschema", "http://example.com/s"), "1", 200, "1"},
+		{"headers are beside the point in structured mode", append(event1(), "X-Other", "1"), "1", 200, "1"},
+
+		{"no specversion", event1("-Ce-Specversion"), "1", 400, malformed("specversion")},
+		{"an empty specversion", event1("Ce-Specversion", ""), "1", 400, malformed("specversion")},
+		{"specversion 0.3", event1("Ce-Specversion", "0.3"), "1", 400, malformed("specversion")},
+		{"specversion 1.1", event1("Ce-Specversion", "1.1"), "1", 400, malformed("specversion")},
+		{"only a foreign ce- header", []string{"Ce-Foo", "x"}, "1", 400, malformed("specversion")},
+		{"no id", event1("-Ce-Id"), "1", 400, malformed("id")},
+		{"an empty id", event1("Ce-Id", ""), "1", 400, malformed("id")},
+		{"a blank id", event1("Ce-Id", "%20"), "1", 400, malformed("id")},
+		{"two ids", append(event1(), "Ce-Id", "2"), "1", 400, malformed("id")},
+		{"an id that is not UTF-8", event1("Ce-Id", "%C0%A0"), "1", 400, malformed("id")},
+		{"an id of raw bytes", event1("Ce-Id", "\xff"), "1", 400, malformed("id")},
+		{"an id with a line feed", event1("Ce-Id", "%0a"), "1", 400, malformed("id")},
+		{"an id with a control character of Latin-1", event1("Ce-Id", "%C2%85"), "1", 400, malformed("id")},
+		{"an id with a noncharacter", event1("Ce-Id", "%EF%BF%BF"), "1", 400, malformed("id")},
+		{"an id with a bad escape", event1("Ce-Id", "100%"), "1", 400, malformed("id")},
+		{"an id whose quotes do not end", event1("Ce-Id", `"a`), "1", 400, malformed("id")},
+		{"an id that goes on after its quotes", event1("Ce-Id", `"a"b`), "1", 400, malformed("id")},
+		{"an id that escapes its end", event1("Ce-Id", `"a\`), "1", 400, malformed("id")},
+		{"no source", event1("-Ce-Source"), "1", 400, malformed("source")},
+		{"an empty source", event1("Ce-Source", ""), "1", 400, malformed("source")},
+		{"a source that is no URI", event1("Ce-Source", "%zz"), "1", 400, malformed("source")},
+		{"a source with a space", event1("Ce-Source", "a%20b"), "1", 400, malformed("source")},
+		{"no type", event1("-Ce-Type"), "1", 400, malformed("type")},
+		{"an empty type", event1("Ce-Type", ""), "1", 400, malformed("type")},
+		{"an empty subject", event1("Ce-Subject", ""), "1", 400, malformed("subject")},
+		{"a time that is none", event1("Ce-Time", "yesterday"), "1", 400, malformed("time")},
+		{"a time without a zone", event1("Ce-Time", "2026-01-01T00:00:00"), "1", 400, malformed("time")},
+		{"a relative schema", event1("Ce-Dataschema", "/s"), "1", 400, malformed("dataschema")},
+		{"a content type twice over", event1("Ce-Datacontenttype", "text/plain"), "1", 400, malformed("datacontenttype")},
+		{"a content type that is none", event1("Content-Type", "a b"), "1", 400, malformed("datacontenttype")},
+		{"an attribute without a name", event1("Ce-", "x"), "1", 400, malformed("extension")},
+		{"an attribute with a dash", event1("Ce-My-Ext", "x"), "1", 400, malformed("extension")},
+		{"an attribute with an underscore", event1("Ce-My_ext", "x"), "1", 400, malformed("extension")},
+		{"an attribute called data", event1("Ce-Data", "x"), "1", 400, malformed("data")},
+		{"an extension that is no text", event1("Ce-Foo", "%00"), "1", 400, malformed("extension")},
+		{"JSON that is none", event1(), "{", 400, malformed("data")},
+		{"JSON that is not UTF-8", event1(), "\"\xff\"", 400, malformed("data")},
+
+		{"a type that nobody receives", event1("Ce-Type", "canary"), "1", 422, `{"error":"unknown_type"}` + "\n"},
+		{"a type that only Slack's routes may send", event1("Ce-Type", "com.slack.command"), "1", 422, `{"error":"rejected"}` + "\n"},
+		{"a body over 1 MiB", event1("Content-Type", "text/plain"), strings.Repeat("x", 1<<20+1), 413, `{"error":"malformed"}` + "\n"},
+		{"a compressed body", event1("Content-Encoding", "gzip"), "x", 415, `{"error":"malformed"}` + "\n"},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			checkAnswer(is.New(t), f.ask("POST", "/", test.body, test.header...), test.code, test.want)
+		})
+	}
+}
+
+// checkAnswer checks an error's body, or what was echoed.
+func checkAnswer(is *is.I, w *httptest.ResponseRecorder, code int, want string) {
+	is.Helper()
+	is.Equal(w.Code, code)
+	if code >= 400 {
+		is.Equal(w.Body.String(), want)
+		is.Equal(w.Header().Get("Content-Type"), "application/json")
+		for name := range w.Header() {
+			is.True(!strings.HasPrefix(name, "Ce-")) // an error is no event
+		}
+		return
+	}
+	var echo struct {
+		Message                   json.RawMessage
+		App, Environment, Version string
+	}
+	is.NoErr(json.Unmarshal(w.Body.Bytes(), &echo))
+	is.Equal(string(echo.Message), want)
+	is.Equal(echo.App+" "+echo.Environment+" "+echo.Version, "coffeebuddy test v1.2.3")
+	is.True(strings.HasSuffix(w.Body.String(), "\n"))
+}
+
+func TestStructuredEvents(t *testing.T) {
+	t.Parallel()
+	f := newFunction(t)
+	with := func(more string) string {
+		return `{"specversion":"1.0","id":"1","source":"/s","type":"boson.fn"` + more + `}`
+	}
+	malformed := func(attribute string) string {
+		if attribute == "" {
+			return `{"error":"malformed"}` + "\n"
+		}
+		return `{"error":"malformed","attribute":"` + attribute + `"}` + "\n"
+	}
+	for _, test := range []struct {
+		when, body string
+		code       int
+		want       string
+	}{
+		{"JSON data", with(`,"data":{"a":[1, 2]}`), 200, `{"a":[1,2]}`},
+		{"no data", with(""), 200, "null"},
+		{"null data", with(`,"data":null`), 200, "null"},
+		{"text", with(`,"datacontenttype":"text/plain","data":"hi"`), 200, `"hi"`},
+		{"base64", with(`,"datacontenttype":"text/plain","data_base64":"aGk="`), 200, `"hi"`},
+		{"null for what is absent", with(`,"subject":null,"time":null,"foo":null,"data":1`), 200, "1"},
+		{"extensions of each type", with(`,"a":"x","b":true,"c":-2147483648,"data":1`), 200, "1"},
+		{"all of it", with(`,"subject":"s","time":"2026-01-01T00:00:00.5+02:00","dataschema":"http://e/s","datacontenttype":"application/json","data":1`), 200, "1"},
+		{"an emoji as a pair", with(`,"subject":"\ud83d\ude00","data":1`), 200, "1"},
+		{"a replacement character of its own", with(`,"subject":"\ufffd","data":1`), 200, "1"},
+		{"white space", " \n" + with("") + "\n ", 200, "null"},
+
+		{"nothing", "", 400, malformed("")},
+		{"not JSON", "hi", 400, malformed("")},
+		{"cut short", with("")[:20], 400, malformed("")},
+		{"more after the end", with("") + "{}", 400, malformed("")},
+		{"a list", "[" + with("") + "]", 400, malformed("")},
+		{"null", "null", 400, malformed("")},
+		{"not UTF-8", with(",\"foo\":\"\xff\""), 400, malformed("")},
+		{"too deep", with(`,"data":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000)), 400, malformed("")},
+		{"too many members", with(func() string {
+			var members strings.Builder
+			for i := range 300 {
+				fmt.Fprintf(&members, `,"x%d":1`, i)
+			}
+			return members.String()
+		}()), 400, malformed("")},
+		{"an empty object", "{}", 400, malformed("specversion")},
+		{"specversion 0.3", strings.Replace(with(""), "1.0", "0.3", 1), 400, malformed("specversion")},
+		{"a null id", strings.Replace(with(""), `"1"`, `null`, 1), 400, malformed("id")},
+		{"an id that is a number", strings.Replace(with(""), `"1"`, `1`, 1), 400, malformed("id")},
+		{"half a surrogate pair", strings.Replace(with(""), `"1"`, `"\ud800"`, 1), 400, malformed("id")},
+		{"an escaped control character", strings.Replace(with(""), `"1"`, `"\u0007"`, 1), 400, malformed("id")},
+		{"a specversion twice", with(`,"specversion":"1.0"`), 400, malformed("specversion")},
+		{"an extension twice", with(`,"foo":1,"foo":2`), 400, malformed("extension")},
+		{"an ID that is another name", with(`,"ID":"2"`), 400, malformed("extension")},
+		{"a name with a dash", with(`,"my-ext":"x"`), 400, malformed("extension")},
+		{"an empty name", with(`,"":"x"`), 400, malformed("extension")},
+		{"an extension that is an object", with(`,"foo":{}`), 400, malformed("extension")},
+		{"an extension that is a list", with(`,"foo":[]`), 400, malformed("extension")},
+		{"an extension with a fraction", with(`,"foo":1.5`), 400, malformed("extension")},
+		{"an extension over 32 bits", with(`,"foo":2147483648`), 400, malformed("extension")},
+		{"a type that is true", with(`,"subject":true`), 400, malformed("subject")},
+		{"a bad time", with(`,"time":"now"`), 400, malformed("time")},
+		{"both kinds of data", with(`,"data":1,"data_base64":"aGk="`), 400, malformed("data_base64")},
+		{"base64 that is none", with(`,"data_base64":"!"`), 400, malformed("data_base64")},
+		{"base64 that is a number", with(`,"data_base64":1`), 400, malformed("data_base64")},
+		{"base64 that is a list", with(`,"data_base64":[]`), 400, malformed("data_base64")},
+		{"base64 of what is not JSON", with(`,"datacontenttype":"application/json","data_base64":"ew=="`), 400, malformed("data")},
+		{"text that is a number", with(`,"datacontenttype":"text/plain","data":1`), 400, malformed("data")},
+		{"a type that nobody receives", strings.Replace(with(""), "boson.fn", "canary", 1), 422, `{"error":"unknown_type"}` + "\n"},
+		{"a body over 1 MiB", with(`,"data":"` + strings.Repeat("x", 1<<20) + `"`), 413, malformed("")},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			w := f.ask("POST", "/", test.body, "Content-Type", "application/cloudevents+json; charset=UTF-8")
+			checkAnswer(is.New(t), w, test.code, test.want)
+		})
+	}
+}
+
+func TestMediaTypes(t *testing.T) {
+	t.Parallel()
+	f := newFunction(t)
+	structured := `{"specversion":"1.0","id":"1","source":"/s","type":"boson.fn","data":{}}`
+	for _, test := range []struct {
+		contentType, body string
+		code              int
+	}{
+		{"application/json", "{}", 200},
+		{"Application/JSON ; charset=utf-8", "{}", 200},
+		{"application/json;", "{}", 200},
+		{"application/json", " {} ", 200},
+		{"application/json", "", 400},
+		{"application/json", " ", 400},
+		{"application/json", "{", 400},
+		{"application/json", "[]", 400},
+		{"application/json", "null", 400},
+		{"application/json", `"x"`, 400},
+		{"application/json", "{}{}", 400},
+		{"application/json", "\xef\xbb\xbf{}", 400},
+		{"application/json", "{\"a\":\"\xff\"}", 400},
+		{"application/cloudevents+json", structured, 200},
+		{"Application/CloudEvents+JSON;x=y", structured, 200},
+		{"application/cloudevents", structured, 415},
+		{"application/cloudevents+xml", structured, 415},
+		{"application/cloudevents+avro", structured, 415},
+		{"application/cloudevents-batch+json", "[" + structured + "]", 415},
+		{"application/cloudevents-batch+json; charset=utf-8", "[]", 415},
+		{"application/cloudevents-batch", "[]", 415},
+		{"application/cloudeventsandmore", "[]", 415},
+		{"", "{}", 415},
+		{"text/plain", "{}", 415},
+		{"application/x-www-form-urlencoded", "a=b", 415},
+		{"application/problem+json", "{}", 415},
+		{"text/plain", strings.Repeat("x", 1<<20+1), 415}, // the media type is judged first
+	} {
+		t.Run(test.contentType+" "+test.body[:min(8, len(test.body))], func(t *testing.T) {
+			is := is.New(t)
+			is.Equal(f.ask("POST", "/", test.body, "Content-Type", test.contentType).Code, test.code)
+		})
+	}
+	is := is.New(t)
+	is.Equal(f.ask("POST", "/", "[]", event1("Content-Type", "application/cloudevents-batch+json")...).Code, 415) // with headers of an event, too
+}
+
+func TestEchoIsAnEvent(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	w := newFunction(t, func(c *handler.Config) { c.App = "kaffee küche" }).ask("POST", "/", `{"a":1}`, event1()...)
+	is.Equal(w.Header().Get("Ce-Specversion"), "1.0")
+	is.Equal(w.Header().Get("Ce-Type"), "coffeebuddy.echo")
+	is.Equal(w.Header().Get("Ce-Source"), "//coffeebuddy/kaffee%2520k%25C3%25BCche") // escaped for the URI, then for the header
+	is.True(w.Header().Get("Ce-Id") != "")
+	_, err := time.Parse(time.RFC3339Nano, w.Header().Get("Ce-Time"))
+	is.NoErr(err)
+	is.Equal(w.Header().Get("Content-Type"), "application/json")
+}
+
+func TestReceiverDecidesTheStatus(t *testing.T) {
+	t.Parallel()
+	reply := func(change func(*event.Event)) *event.Event {
+		e := event.New()
+		e.SetType("coffee.served")
+		e.SetSource("/kitchen")
+		change(&e)
+		return &e
+	}
+	canary := errors.New("canary")
+	for _, test := range []struct {
+		when    string
+		receive handler.Receiver
+		code    int
+		body    string
+		again   string
+		outcome string
+	}{
+		{"accepted", answering(nil, nil), 204, "", "", "accepted"},
+		{"a reply", answering(reply(func(e *event.Event) { _ = e.SetData("text/plain", "hot") }), nil), 200, "hot", "", "accepted"},
+		{"a reply without data", answering(reply(func(*event.Event) {}), nil), 200, "", "", "accepted"},
+		{"a reply that is no event", answering(&event.Event{}, nil), 500, `{"error":"failed"}` + "\n", "", "failed"},
+		{"a reply without a type", answering(reply(func(e *event.Event) { e.SetType("") }), nil), 500, `{"error":"failed"}` + "\n", "", "failed"},
+		{"a reply of version 0.3", answering(reply(func(e *event.Event) { e.SetSpecVersion("0.3") }), nil), 500, `{"error":"failed"}` + "\n", "", "failed"},
+		{"an error beside a reply", answering(reply(func(*event.Event) {}), canary), 500, `{"error":"failed"}` + "\n", "", "failed"},
+		{"an error", answering(nil, canary), 500, `{"error":"failed"}` + "\n", "", "failed"},
+		{"a permanent error", answering(nil, handler.Permanent(canary)), 422, `{"error":"rejected"}` + "\n", "", "rejected"},
+		{"a permanent error, wrapped", answering(nil, fmt.Errorf("x: %w", handler.Permanent(canary))), 422, `{"error":"rejected"}` + "\n", "", "rejected"},
+		{"come back", answering(nil, handler.RetryAfter(90*time.Second, canary)), 503, `{"error":"retry"}` + "\n", "90", "retry"},
+		{"come back soon", answering(nil, handler.RetryAfter(1100*time.Millisecond, canary)), 503, `{"error":"retry"}` + "\n", "2", "retry"},
+		{"come back now", answering(nil, handler.RetryAfter(-1, canary)), 503, `{"error":"retry"}` + "\n", "1", "retry"},
+		{"a panic", func(context.Context, event.Event) (*event.Event, error) { panic("canary") }, 500, `{"error":"failed"}` + "\n", "", "failed"},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			f := newFunction(t)
+			is.NoErr(f.On("coffee.ordered", test.receive))
+			w := f.ask("POST", "/", "1", event1("Ce-Type", "coffee.ordered")...)
+			is.Equal(w.Code, test.code)
+			is.Equal(w.Body.String(), test.body)
+			is.Equal(w.Header().Get("Retry-After"), test.again)
+			is.Equal(w.Header().Get("Ce-Type") != "", test.code == 200) // nothing else may look like an event
+			is.Equal(f.series(`coffeebuddy_events_total{outcome="`+test.outcome+`"}`), "1")
+			is.True(!strings.Contains(f.logs.String(), "canary"))
+		})
+	}
+}
+
+func answering(reply *event.Event, err error) handler.Receiver {
+	return func(context.Context, event.Event) (*event.Event, error) { return reply, err }
+}
+
+func TestReplyHeadersArePrintableASCII(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	is.NoErr(f.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) {
+		e := event.New()
+		e.SetID(`a "b" 100%`)
+		e.SetType("coffee.served")
+		e.SetSource("/kitchen")
+		e.SetSubject("café ☕\r\nCe-Evil: 1")
+		e.SetExtension("strength", 7)
+		return &e, nil
+	}))
+	w := f.ask("POST", "/", "", event1("Ce-Type", "coffee.ordered")...)
+	is.Equal(w.Code, 200)
+	is.Equal(w.Header().Get("Ce-Id"), "a%20%22b%22%20100%25")
+	is.Equal(w.Header().Get("Ce-Subject"), "caf%C3%A9%20%E2%98%95%0D%0ACe-Evil:%201")
+	is.Equal(w.Header().Get("Ce-Strength"), "7")
+	is.Equal(w.Header().Get("Ce-Evil"), "")
+}
+
+func TestReceiverGetsTheEvent(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	var got event.Event
+	is.NoErr(f.On("coffee.ordered", func(_ context.Context, e event.Event) (*event.Event, error) {
+		got = e
+		return nil, nil
+	}))
+	f.ask("POST", "/", "two", event1("Ce-Type", "coffee.ordered", "Content-Type", "text/plain",
+		"Ce-Subject", "caf%C3%A9", "Ce-Time", "2026-01-02T03:04:05Z", "Ce-Dataschema", "http://example.com/s", "Ce-Strength", "7")...)
+	is.NoErr(got.Validate())
+	is.Equal(got.ID(), "1")
+	is.Equal(got.Source(), "/boson/fn")
+	is.Equal(got.Subject(), "café")
+	is.Equal(got.Time().Format(time.RFC3339), "2026-01-02T03:04:05Z")
+	is.Equal(got.DataSchema(), "http://example.com/s")
+	is.Equal(got.DataContentType(), "text/plain")
+	is.Equal(got.Extensions(), map[string]any{"strength": "7"})
+	is.Equal(string(got.Data()), "two")
+}
+
+func TestDeadlineIsAnsweredAndTheReceiverKeepsItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+		ended := make(chan error, 1)
+		is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+			time.Sleep(time.Minute) // does not heed its deadline
+			ended <- ctx.Err()
+			return nil, nil
+		}))
+		asked := time.Now()
+		w := f.ask("POST", "/", "1", event1("Ce-Type", "coffee.ordered")...)
+		is.Equal(w.Code, 503)
+		is.Equal(w.Body.String(), `{"error":"timeout"}`+"\n")
+		is.Equal(time.Since(asked), 10*time.Second)
+		is.Equal(f.series("coffeebuddy_events_in_flight"), "1")
+
+		again := f.ask("POST", "/", "1", event1()...)
+		is.Equal(again.Code, 503) // the place is still taken
+		is.Equal(again.Header().Get("Retry-After"), "1")
+		is.Equal(again.Body.String(), `{"error":"overloaded"}`+"\n")
+		is.Equal(f.ask("GET", "/health/ready", "").Code, 200)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		is.True(f.Wait(ctx) != nil) // cut off
+		time.Sleep(time.Minute)
+		is.Equal(<-ended, context.DeadlineExceeded)
+		is.Equal(f.ask("POST", "/", "1", event1()...).Code, 200)
+		is.NoErr(f.Wait(t.Context()))
+	})
+}
+
+func TestReceiverThatHeedsItsDeadlineTimesOutToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newFunction(t)
+		is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+			<-ctx.Done()
+			return nil, fmt.Errorf("order: %w", ctx.Err())
+		}))
+		is.Equal(f.ask("POST", "/", "1", event1("Ce-Type", "coffee.ordered")...).Code, 503)
+		synctest.Wait()
+		is.Equal(f.series(`coffeebuddy_events_total{outcome="timeout"}`), "1")
+	})
+}
+
+func TestClientWhoLeavesCancelsOnlyItsOwnReceiver(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	entered, left := make(chan string, 2), make(chan string, 2)
+	finish := make(chan struct{})
+	is.NoErr(f.On("coffee.ordered", func(ctx context.Context, e event.Event) (*event.Event, error) {
+		entered <- e.ID()
+		select {
+		case <-ctx.Done():
+			left <- e.ID()
+		case <-finish:
+		}
+		return nil, ctx.Err()
+	}))
+	server := httptest.NewServer(f)
+	defer server.Close()
+	send := func(ctx context.Context, id string) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, "POST", server.URL, strings.NewReader("1"))
+		if err != nil {
+			return nil, err
+		}
+		header := event1("Ce-Type", "coffee.ordered", "Ce-Id", id)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		return http.DefaultClient.Do(req)
+	}
+	stayed := make(chan int, 1)
+	go func() {
+		resp, err := send(context.Background(), "stays")
+		if err != nil {
+			stayed <- 0
+			return
+		}
+		resp.Body.Close()
+		stayed <- resp.StatusCode
+	}()
+	is.Equal(<-entered, "stays")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-entered
+		cancel()
+	}()
+	resp, err := send(ctx, "leaves")
+	if err == nil {
+		resp.Body.Close()
+	}
+	is.True(err != nil)
+	is.Equal(<-left, "leaves")
+	close(finish)
+	is.Equal(<-stayed, 204)
+}
+
+// TestReadDeadlineDoesNotEndAReceiver is about net/http: the server's read timeout,
+// left in place, would cancel the request's context while the receiver works.
+func TestReadDeadlineDoesNotEndAReceiver(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+		select {
+		case <-time.After(600 * time.Millisecond):
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}))
+	server := httptest.NewUnstartedServer(f)
+	server.Config.ReadTimeout = 200 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	resp := raw(t, server.Listener.Addr(), "POST / HTTP/1.1\r\nHost: x\r\nCe-Specversion: 1.0\r\nCe-Id: 1\r\n"+
+		"Ce-Source: /s\r\nCe-Type: coffee.ordered\r\nContent-Length: 1\r\n\r\n1", "POST")
+	is.Equal(resp.StatusCode, 204)
+}
+
+func TestBodiesOnTheWire(t *testing.T) {
+	t.Parallel()
+	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	server := httptest.NewUnstartedServer(f)
+	server.Config.ReadTimeout = 500 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	head := "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	for _, test := range []struct {
+		when, request string
+		code          int
+	}{
+		{"one byte over 1 MiB, announced", head + "Content-Length: 1048577\r\n\r\n", 413},
+		{"a terabyte, announced", head + "Content-Length: 1099511627776\r\n\r\n", 413},
+		{"chunked", head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 200},
+		{"chunked over 1 MiB", head + "Transfer-Encoding: chunked\r\n\r\n100001\r\n" + strings.Repeat("x", 1<<20+1) + "\r\n0\r\n\r\n", 413},
+		{"chunks that are none", head + "Transfer-Encoding: chunked\r\n\r\nxyz\r\n", 400},
+		{"a body that does not come", head + "Content-Length: 2\r\n\r\n{", 408},
+		{"it asks first", head + "Expect: 100-continue\r\nContent-Length: 1048577\r\n\r\n", 413},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			is := is.New(t)
+			resp := raw(t, server.Listener.Addr(), test.request, "POST")
+			is.Equal(resp.StatusCode, test.code)
+			_, _ = io.Copy(io.Discard, resp.Body)
+			eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
+		})
+	}
+
+	t.Run("a client that stops within its body", func(t *testing.T) {
+		is := is.New(t)
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		is.NoErr(err)
+		_, err = io.WriteString(conn, head+"Content-Length: 100\r\n\r\n{")
+		is.NoErr(err)
+		is.NoErr(conn.(*net.TCPConn).CloseWrite())
+		answer, err := io.ReadAll(conn)
+		is.NoErr(err)
+		is.True(strings.HasPrefix(string(answer), "HTTP/1.1 400 "))
+		conn.Close()
+		eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
+	})
+}
+
+// TestSlowBodiesTakePlacesAndNothingElse fills every place with bodies that do not come.
+func TestSlowBodiesTakePlacesAndNothingElse(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	server := httptest.NewServer(f)
+	defer server.Close()
+	var conns []net.Conn
+	for range 4 {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		is.NoErr(err)
+		_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
+		is.NoErr(err)
+		conns = append(conns, conn)
+	}
+	eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "4" })
+	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 503)
+	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "text/plain").Code, 415)
+	is.Equal(f.ask("GET", "/health/ready", "").Code, 200)
+	for _, conn := range conns {
+		is.NoErr(conn.(*net.TCPConn).SetLinger(0)) // resets
+		conn.Close()
+	}
+	eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
+	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 200)
+}
+
+func TestSlackTypesInDevelopment(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t, func(c *handler.Config) { c.Environment = "dev" })
+	var received atomic.Int64
+	is.NoErr(f.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) {
+		received.Add(1)
+		return nil, nil
+	}))
+	is.Equal(f.ask("POST", "/", "1", event1("Ce-Type", "com.slack.command")...).Code, 204)
+	is.Equal(received.Load(), int64(1))
+}
+
+// eventually polls a condition.
+func eventually(t *testing.T, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !condition(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it never came true")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
