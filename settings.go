@@ -125,17 +125,15 @@ func (env environment) settings(unknown []string) (Settings, error) {
 
 	var vault problems
 	s.Vault = VaultSettings{
-		Address:   vault.baseURL("VAULT_ADDR", env.VaultAddr),
+		Address:   vault.baseURL("VAULT_ADDR", env.VaultAddr, vaultAPI),
 		Token:     vault.token("VAULT_TOKEN", env.VaultToken),
 		Namespace: vault.header("VAULT_NAMESPACE", env.VaultNamespace),
 		CACert:    set(env.VaultCACert),
 	}
-	vault.notVaultAPI("VAULT_ADDR", s.Vault.Address)
 	s.Vault.Wrong = vault
 
 	var ory problems
-	s.Ory.BaseURL = ory.baseURL("ORY_BASE_URL", env.OryBaseURL)
-	ory.notOryNetwork("ORY_BASE_URL", s.Ory.BaseURL)
+	s.Ory.BaseURL = ory.baseURL("ORY_BASE_URL", env.OryBaseURL, oryNetwork)
 	s.Ory.Wrong = ory
 
 	return s, wrong.join()

@@ -129,8 +129,9 @@ func (p *problems) metricsPath(variable, value, unset string) string {
 	return value
 }
 
-// baseURL returns "" for a URL that is missing or wrong.
-func (p *problems) baseURL(variable, value string) string {
+// baseURL returns "" for a URL that is missing or wrong; refuse says why the
+// dependency cannot be at one that is a base URL otherwise, "" if it can.
+func (p *problems) baseURL(variable, value string, refuse func(*url.URL) string) string {
 	if value = set(value); value == "" {
 		p.add(variable, "is not set")
 		return ""
@@ -151,10 +152,13 @@ func (p *problems) baseURL(variable, value string) string {
 	case u.Port() != "" && !isPort(u.Port()):
 		why = "must have a port from 1 to 65535"
 	default:
-		return value
+		why = refuse(u)
 	}
-	p.add(variable, why)
-	return ""
+	if why != "" {
+		p.add(variable, why)
+		return ""
+	}
+	return value
 }
 
 func isPort(s string) bool {
@@ -162,24 +166,22 @@ func isPort(s string) bool {
 	return err == nil && n >= 1 && n <= 65535
 }
 
-// notVaultAPI refuses the address with the API's own prefix, which the client adds.
-func (p *problems) notVaultAPI(variable, value string) {
-	if u, err := url.Parse(value); err == nil && slices.Contains(strings.Split(u.Path, "/"), "v1") {
-		p.add(variable, "must be the base URL, without /v1")
+// vaultAPI refuses an address with the API's own prefix, which the client adds.
+func vaultAPI(u *url.URL) string {
+	if slices.Contains(strings.Split(u.Path, "/"), "v1") {
+		return "must be the base URL, without /v1"
 	}
+	return ""
 }
 
-// notOryNetwork refuses Ory's public network: nothing of ours is sent there, and it
+// oryNetwork refuses Ory's public network: nothing of ours is sent there, and it
 // serves no health route.
-func (p *problems) notOryNetwork(variable, value string) {
-	u, err := url.Parse(value)
-	if err != nil {
-		return
-	}
+func oryNetwork(u *url.URL) string {
 	host := "." + strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
 	if strings.HasSuffix(host, ".oryapis.com") || strings.HasSuffix(host, ".ory.sh") {
-		p.add(variable, "must be a server of your own, not Ory's public network")
+		return "must be a server of your own, not Ory's public network"
 	}
+	return ""
 }
 
 // token drops surrounding white space, which secrets that come from files have.

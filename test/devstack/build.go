@@ -156,15 +156,7 @@ func (p part) compile(ctx context.Context, executable string, progress io.Writer
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(20 * time.Second)
-	defer tick.Stop()
-	for build.Running() {
-		select {
-		case <-build.Ended():
-		case <-tick.C:
-			fmt.Fprintf(progress, "%s %s: still building after %s\n", p.name, p.version, time.Since(start).Round(time.Second))
-		}
-	}
+	p.await(build, start, progress)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("build %s: %w", p.name, err)
 	}
@@ -176,6 +168,20 @@ func (p part) compile(ctx context.Context, executable string, progress io.Writer
 	}
 	fmt.Fprintf(progress, "%s %s: built in %s\n", p.name, p.version, time.Since(start).Round(time.Second))
 	return nil
+}
+
+// await waits for the end of a build and says every 20 s that it goes on.
+func (p part) await(build *Process, start time.Time, progress io.Writer) {
+	tick := time.NewTicker(20 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-build.Ended():
+			return
+		case <-tick.C:
+			fmt.Fprintf(progress, "%s %s: still building after %s\n", p.name, p.version, time.Since(start).Round(time.Second))
+		}
+	}
 }
 
 // tools returns the go command, and fails when it or the C compiler is missing.

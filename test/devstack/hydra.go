@@ -142,8 +142,8 @@ func (h *Hydra) ready(ctx context.Context) error {
 	)
 }
 
-// BreakDatabase takes the database away from the running Hydra: /health/ready turns 503 and what needs data 500, while
-// /health/alive stays 200.
+// BreakDatabase takes the database away from the running Hydra: /health/ready turns 503 and administration 500, while
+// /health/alive stays 200. The token endpoint then takes every client for an unknown one: 401.
 func (h *Hydra) BreakDatabase() error {
 	if err := os.Rename(h.database, h.database+"-gone"); err != nil {
 		return fmt.Errorf("break hydra's database: %w", err)

@@ -160,6 +160,10 @@ func (r *run) live(started chan<- error) {
 // death. The attributes of a child reach no further than the child itself, so a family needs this.
 func guarded(cmd *exec.Cmd) (*os.File, error) {
 	const script = `(trap '' HUP INT TERM; read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec 3<&- "$@"`
+	path, err := exec.LookPath(cmd.Path)
+	if err != nil {
+		return nil, err
+	}
 	shell, err := exec.LookPath("sh")
 	if err != nil {
 		return nil, err
@@ -168,10 +172,7 @@ func guarded(cmd *exec.Cmd) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cmd.Err != nil { // the executable was not found
-		return nil, errors.Join(cmd.Err, theirs.Close(), ours.Close())
-	}
-	cmd.Args = append([]string{"sh", "-c", script, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"sh", "-c", script, "sh", path}, cmd.Args[1:]...)
 	cmd.Path = shell
 	cmd.ExtraFiles = []*os.File{theirs}
 	return ours, nil

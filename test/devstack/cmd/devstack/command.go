@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,12 +30,12 @@ func runCommand(ctx context.Context, command []string, options devstack.Options)
 	stopEnding := context.AfterFunc(ctx, end)
 	stack, err := devstack.Start(life, options)
 	if err != nil {
-		return 1, err
+		return outcome(ctx, err)
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	if !stopEnding() { // a signal came during the start
-		return 1, stack.Close()
+		return outcome(ctx, errors.Join(context.Canceled, stack.Close()))
 	}
 	summarize(options.Progress, stack)
 	fmt.Fprintf(options.Progress, "\nstarting %s\n", strings.Join(command, " "))

@@ -58,9 +58,9 @@ func run(args []string, out io.Writer) (int, error) {
 
 	switch command := flags.Args(); {
 	case flags.NArg() == 1 && command[0] == "build":
-		return codeOf(devstack.Build(ctx, out))
+		return outcome(ctx, devstack.Build(ctx, out))
 	case flags.NArg() == 1 && command[0] == "platform":
-		return codeOf(platform(ctx, options))
+		return outcome(ctx, platform(ctx, options))
 	case flags.NArg() > 2 && command[0] == "run" && command[1] == "--":
 		return runCommand(ctx, command[2:], options)
 	default:
@@ -69,11 +69,15 @@ func run(args []string, out io.Writer) (int, error) {
 	}
 }
 
-func codeOf(err error) (int, error) {
-	if err != nil {
-		return 1, err
+// outcome returns the exit code for err. What failed because of a signal needs no other words.
+func outcome(ctx context.Context, err error) (int, error) {
+	if err == nil {
+		return 0, nil
 	}
-	return 0, nil
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return 130, errors.New("interrupted")
+	}
+	return 1, err
 }
 
 // platform runs the stack alone until ctx ends.

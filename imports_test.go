@@ -1,0 +1,100 @@
+package coffeebuddy_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/matryer/is"
+)
+
+// TestImports holds who may import whom: function → coffeebuddy → {handler, checks},
+// and those two do not know each other.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		of     string
+		banned []string // as a path, or a path and all below it
+	}{
+		{"coffeebuddy/handler", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function",
+			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
+			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
+		}},
+		{"coffeebuddy/checks", []string{
+			"coffeebuddy", "coffeebuddy/handler", "coffeebuddy/function",
+			"github.com/cloudevents", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
+		}},
+		{"coffeebuddy", []string{"coffeebuddy/function", "coffeebuddy/test", "knative.dev", "github.com/matryer"}},
+		{"coffeebuddy/function", []string{
+			"coffeebuddy/test", "knative.dev", "github.com/matryer", "net/http/pprof",
+			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
+		}},
+	} {
+		t.Run(test.of, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", test.of).Output()
+			is.NoErr(err)
+			deps := strings.Fields(string(out))
+			is.True(slices.Contains(deps, test.of))
+			for _, dep := range deps {
+				for _, banned := range test.banned {
+					if dep != test.of && (dep == banned || banned != "coffeebuddy" && strings.HasPrefix(dep, banned+"/")) {
+						t.Errorf("%s imports %s", test.of, dep)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestEnvironmentIsReadInOnePlace: only settings.go may, of what is not a test.
+func TestEnvironmentIsReadInOnePlace(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	for _, of := range []string{"coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/function"} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
+		is.NoErr(err)
+		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)
+		found, _ := exec.CommandContext(t.Context(), "grep", args...).Output()
+		is.Equal(string(found), "")
+	}
+}
+
+// TestRootModuleStaysSmall: func merges this go.mod into its own and drops every
+// replace; tools and test servers have modules of their own.
+func TestRootModuleStaysSmall(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	out, err := exec.CommandContext(t.Context(), "go", "mod", "edit", "-json").Output()
+	is.NoErr(err)
+	var module struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+		Replace, Tool []any
+	}
+	is.NoErr(json.Unmarshal(out, &module))
+	is.Equal(len(module.Replace)+len(module.Tool), 0)
+	var direct []string
+	for _, r := range module.Require {
+		if !r.Indirect {
+			direct = append(direct, r.Path)
+		}
+	}
+	slices.Sort(direct)
+	is.Equal(direct, []string{
+		"github.com/cloudevents/sdk-go/v2",
+		"github.com/hashicorp/vault/api",
+		"github.com/kelseyhightower/envconfig",
+		"github.com/matryer/is",
+		"github.com/ory/client-go",
+		"github.com/prometheus/client_golang",
+		"github.com/prometheus/client_model", // read in tests only, with the next
+		"github.com/prometheus/common",
+	})
+}

@@ -1,0 +1,216 @@
+package coffeebuddy_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"coffeebuddy"
+
+	"github.com/matryer/is"
+)
+
+// environment sets variables, and unsets all others that mean something.
+func environment(t testing.TB, variables map[string]string) {
+	t.Helper()
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "COFFEEBUDDY_") || strings.HasPrefix(name, "VAULT_") || name == "ORY_BASE_URL" || name == "PORT" {
+			t.Setenv(name, "") // so that it is put back
+			os.Unsetenv(name)
+		}
+	}
+	for name, value := range variables {
+		t.Setenv(name, value)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	is := is.New(t)
+	environment(t, nil)
+	s, err := coffeebuddy.Load()
+	is.NoErr(err)
+	is.Equal(s.AppName, "coffeebuddy")
+	is.Equal(s.Environment, "dev")
+	is.Equal(s.HTTPHost, "0.0.0.0")
+	is.Equal(s.Port, 8080)
+	is.Equal(s.MetricsPath, "/metrics")
+	is.Equal(s.CheckTTL, time.Second)
+	is.Equal(s.CheckTimeout, 2*time.Second)
+	is.Equal(s.ReadyGrace, time.Duration(0))
+	is.Equal(s.ShutdownTimeout, 20*time.Second)
+	is.Equal(s.EventsInFlight, 32)
+	is.Equal(s.EventTimeout, 10*time.Second)
+	is.Equal(s.LogLevel, slog.LevelInfo)
+	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, {"VAULT_TOKEN", "is not set"}})
+	is.Equal(s.Ory.Wrong, []coffeebuddy.Problem{{"ORY_BASE_URL", "is not set"}})
+}
+
+func TestEachVariable(t *testing.T) {
+	for _, test := range []struct {
+		variable, value string
+		read            func(coffeebuddy.Settings) any
+		want            any
+	}{
+		{"COFFEEBUDDY_APP_NAME", "kaffee küche", func(s coffeebuddy.Settings) any { return s.AppName }, "kaffee küche"},
+		{"COFFEEBUDDY_ENVIRONMENT", "prod", func(s coffeebuddy.Settings) any { return s.Environment }, "prod"},
+		{"COFFEEBUDDY_HTTP_HOST", "::1", func(s coffeebuddy.Settings) any { return s.HTTPHost }, "::1"},
+		{"COFFEEBUDDY_HTTP_HOST", "localhost", func(s coffeebuddy.Settings) any { return s.HTTPHost }, "localhost"},
+		{"COFFEEBUDDY_HTTP_PORT", "1", func(s coffeebuddy.Settings) any { return s.Port }, 1},
+		{"PORT", "65535", func(s coffeebuddy.Settings) any { return s.Port }, 65535},
+		{"COFFEEBUDDY_METRICS_PATH", "/internal/metrics-1", func(s coffeebuddy.Settings) any { return s.MetricsPath }, "/internal/metrics-1"},
+		{"VAULT_ADDR", "https://vault.example.com:8200/", func(s coffeebuddy.Settings) any { return s.Vault.Address }, "https://vault.example.com:8200/"},
+		{"VAULT_TOKEN", " \ts.token\r\n", func(s coffeebuddy.Settings) any { return s.Vault.Token.Reveal() }, "s.token"},
+		{"VAULT_NAMESPACE", "team/coffee", func(s coffeebuddy.Settings) any { return s.Vault.Namespace }, "team/coffee"},
+		{"VAULT_CACERT", "/etc/ca.pem", func(s coffeebuddy.Settings) any { return s.Vault.CACert }, "/etc/ca.pem"},
+		{"ORY_BASE_URL", "http://[::1]:4445/hydra//", func(s coffeebuddy.Settings) any { return s.Ory.BaseURL }, "http://[::1]:4445/hydra//"},
+		{"COFFEEBUDDY_CHECK_TTL", "50ms", func(s coffeebuddy.Settings) any { return s.CheckTTL }, 50 * time.Millisecond},
+		{"COFFEEBUDDY_CHECK_TTL", "15s", func(s coffeebuddy.Settings) any { return s.CheckTTL }, 15 * time.Second},
+		{"COFFEEBUDDY_CHECK_TIMEOUT", "10s", func(s coffeebuddy.Settings) any { return s.CheckTimeout }, 10 * time.Second},
+		{"COFFEEBUDDY_READY_GRACE", "24h", func(s coffeebuddy.Settings) any { return s.ReadyGrace }, 24 * time.Hour},
+		{"COFFEEBUDDY_READY_GRACE", "0", func(s coffeebuddy.Settings) any { return s.ReadyGrace }, time.Duration(0)},
+		{"COFFEEBUDDY_SHUTDOWN_TIMEOUT", "10m", func(s coffeebuddy.Settings) any { return s.ShutdownTimeout }, 10 * time.Minute},
+		{"COFFEEBUDDY_EVENTS_IN_FLIGHT", "10000", func(s coffeebuddy.Settings) any { return s.EventsInFlight }, 10000},
+		{"COFFEEBUDDY_EVENT_TIMEOUT", "1m30s", func(s coffeebuddy.Settings) any { return s.EventTimeout }, 90 * time.Second},
+		{"COFFEEBUDDY_LOG_LEVEL", "warn", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelWarn},
+
+		{"COFFEEBUDDY_LOG_LEVEL", "", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelInfo},
+		{"COFFEEBUDDY_EVENTS_IN_FLIGHT", "", func(s coffeebuddy.Settings) any { return s.EventsInFlight }, 32},
+		{"PORT", "{{ env:PORT }}", func(s coffeebuddy.Settings) any { return s.Port }, 8080},
+		{"VAULT_TOKEN", "{{ secret:coffeebuddy-vault:token }}", func(s coffeebuddy.Settings) any { return s.Vault.Wrong[1] }, coffeebuddy.Problem{Variable: "VAULT_TOKEN", Why: "is not set"}},
+		{"ORY_BASE_URL", "http://{{ configMap:ory:host }}/", func(s coffeebuddy.Settings) any { return s.Ory.Wrong[0].Why }, "is not set"},
+		{"COFFEEBUDDY_PORT", "1", func(s coffeebuddy.Settings) any { return fmt.Sprint(s.Port, s.Unknown) }, "8080 [COFFEEBUDDY_PORT]"},
+	} {
+		t.Run(test.variable+"="+test.value, func(t *testing.T) {
+			is := is.New(t)
+			environment(t, map[string]string{test.variable: test.value})
+			s, err := coffeebuddy.Load()
+			is.NoErr(err)
+			is.Equal(test.read(s), test.want)
+		})
+	}
+}
+
+func TestPortWins(t *testing.T) {
+	is := is.New(t)
+	environment(t, map[string]string{"PORT": "8081", "COFFEEBUDDY_HTTP_PORT": "8082"})
+	s, err := coffeebuddy.Load()
+	is.NoErr(err)
+	is.Equal(s.Port, 8081)
+}
+
+func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
+	for variable, values := range map[string][]string{
+		"COFFEEBUDDY_APP_NAME":         {"a\ncanary", strings.Repeat("canary", 11), "\xffcanary"},
+		"COFFEEBUDDY_ENVIRONMENT":      {"canary", "PROD", " dev"},
+		"COFFEEBUDDY_HTTP_HOST":        {"canary:80", "[::1]", "a_canary", "-canary", "ca nary", "http://canary"},
+		"COFFEEBUDDY_HTTP_PORT":        {"canary", "0", "65536", "-1", "+80", "80.0", "0x50", " 80", "99999999999999999999"},
+		"PORT":                         {"canary", "0", "65536"},
+		"COFFEEBUDDY_METRICS_PATH":     {"canary", "/", "//canary", "/canary/", "/a/../canary", "/{canary}", "/can ary", "/canary?x", "/%41canary", "/health/live", "/health/ready", "/slack/commands", "GET /canary"},
+		"COFFEEBUDDY_CHECK_TTL":        {"canary", "49ms", "15.1s", "1", "-1s"},
+		"COFFEEBUDDY_CHECK_TIMEOUT":    {"canary", "49ms", "11s"},
+		"COFFEEBUDDY_READY_GRACE":      {"canary", "-1s", "25h"},
+		"COFFEEBUDDY_SHUTDOWN_TIMEOUT": {"canary", "999ms", "11m"},
+		"COFFEEBUDDY_EVENTS_IN_FLIGHT": {"canary", "0", "10001"},
+		"COFFEEBUDDY_EVENT_TIMEOUT":    {"canary", "49ms", "11m"},
+		"COFFEEBUDDY_LOG_LEVEL":        {"canary", "INFO", "-4"},
+	} {
+		for _, value := range values {
+			t.Run(variable+"="+value, func(t *testing.T) {
+				is := is.New(t)
+				environment(t, map[string]string{variable: value})
+				_, err := coffeebuddy.Load()
+				is.True(err != nil)
+				is.True(strings.HasPrefix(err.Error(), variable+": must be ")) // the name, and what is allowed
+				is.Equal(strings.Count(err.Error(), "\n"), 0)
+				is.True(!strings.Contains(err.Error(), "canary"))
+			})
+		}
+	}
+	t.Run("all at once", func(t *testing.T) {
+		is := is.New(t)
+		environment(t, map[string]string{
+			"PORT": "x", "COFFEEBUDDY_HTTP_PORT": "x", "COFFEEBUDDY_CHECK_TTL": "x", "COFFEEBUDDY_LOG_LEVEL": "x", "VAULT_ADDR": "x",
+		})
+		_, err := coffeebuddy.Load()
+		is.True(err != nil)
+		var names []string
+		for line := range strings.Lines(err.Error()) {
+			name, _, _ := strings.Cut(line, ":")
+			names = append(names, name)
+		}
+		is.Equal(names, []string{"COFFEEBUDDY_HTTP_PORT", "COFFEEBUDDY_CHECK_TTL", "COFFEEBUDDY_LOG_LEVEL", "PORT"})
+	})
+}
+
+func TestWrongDependencySettings(t *testing.T) {
+	good := map[string]string{"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_TOKEN": "s.token", "ORY_BASE_URL": "http://127.0.0.1:4445"}
+	urls := []string{
+		"", "canary", "canary:8200", "//canary", "/canary", "ftp://canary", "http://", "http:///canary", "http://canary:", "http://:8200",
+		"http://canary:99999", "http://canary:x", "http://canary:0", "http://user:canary@host", "http://canary@host",
+		"http://host?canary", "http://host/?", "http://host/#canary", "http://host#", "http://can ary", "http://host\n", " http://host",
+		"unix:///canary", "http://[::1", "http://host/%zz",
+	}
+	for variable, values := range map[string][]string{
+		"VAULT_ADDR":   append([]string{"http://host/v1", "http://host/v1/", "http://host/v1/sys/health"}, urls...),
+		"VAULT_TOKEN":  {"", " ", "\n", "can ary", "can\nary", "canary\x00", "canaré"},
+		"ORY_BASE_URL": append([]string{"https://canary.projects.oryapis.com", "https://api.console.ory.sh./x", "https://ORY.SH"}, urls...),
+	} {
+		for _, value := range values {
+			t.Run(variable+"="+value, func(t *testing.T) {
+				if strings.Contains(value, "\x00") {
+					t.Skip("an environment cannot hold it")
+				}
+				is := is.New(t)
+				environment(t, good)
+				t.Setenv(variable, value)
+				s, err := coffeebuddy.Load()
+				is.NoErr(err) // runs, and is not ready
+				wrong := append(s.Vault.Wrong, s.Ory.Wrong...)
+				is.Equal(len(wrong), 1)
+				is.Equal(wrong[0].Variable, variable)
+				is.True(wrong[0].Why != "")
+				is.True(!strings.Contains(fmt.Sprintf("%+v", s), "canary")) // nor is it kept
+			})
+		}
+	}
+}
+
+func TestVaultsOwnVariablesAreTakenOut(t *testing.T) {
+	is := is.New(t)
+	environment(t, map[string]string{
+		"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_TOKEN": "s.token",
+		"VAULT_AGENT_ADDR": "http://127.0.0.1:1", "VAULT_SKIP_VERIFY": "maybe", "VAULT_WRAP_TTL": "1m", "VAULT_X": "",
+	})
+	s, err := coffeebuddy.Load()
+	is.NoErr(err)
+	is.Equal(len(s.Vault.Wrong), 0)
+	for _, variable := range os.Environ() {
+		is.True(!strings.HasPrefix(variable, "VAULT_"))
+	}
+}
+
+// FuzzLoad sets one variable to anything at all: no panic, and no value in an error.
+func FuzzLoad(f *testing.F) {
+	variables := []string{
+		"COFFEEBUDDY_APP_NAME", "COFFEEBUDDY_HTTP_HOST", "COFFEEBUDDY_HTTP_PORT", "COFFEEBUDDY_METRICS_PATH", "COFFEEBUDDY_CHECK_TTL",
+		"COFFEEBUDDY_LOG_LEVEL", "VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE", "ORY_BASE_URL",
+	}
+	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//"} {
+		f.Add(i, value)
+	}
+	f.Fuzz(func(t *testing.T, variable int, value string) {
+		if strings.Contains(value, "\x00") || variable < 0 || variable >= len(variables) {
+			t.Skip("not something an environment can hold")
+		}
+		environment(t, map[string]string{variables[variable]: value})
+		s, err := coffeebuddy.Load()
+		said := fmt.Sprint(err, s.Vault.Wrong, s.Ory.Wrong)
+		if len(value) > 30 && strings.Contains(said, value) { // shorter ones may stand in what is allowed
+			t.Errorf("shown: %s", said)
+		}
+	})
+}
