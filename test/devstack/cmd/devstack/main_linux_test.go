@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/matryer/is"
+)
+
+// TestMain lets the test binary stand for the command, so that a test can signal and kill it.
+func TestMain(m *testing.M) {
+	if os.Getenv("TEST_AS_DEVSTACK") != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+func TestRunGivesTheCommandItsVariables(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := start(t, "run", "--", "sh", "-c", `echo "$VAULT_ADDR $ORY_BASE_URL $PORT ${#VAULT_TOKEN} $VAULT_NAMESPACE"; echo oops >&2; exit 7`)
+	is.Equal(d.wait(), 7) // the command's own exit code
+	fields := strings.Fields(d.stdout())
+	is.Equal(len(fields), 4) // a namespace of the user's own would lead elsewhere
+	is.True(strings.HasPrefix(fields[0], "http://127.0.0.1:"))
+	is.True(strings.HasPrefix(fields[1], "http://127.0.0.1:"))
+	is.True(fields[3] != "0")
+	is.True(strings.Contains(d.stderr(), "\noops\n"))
+	is.True(!strings.Contains(d.stderr(), "hvs.")) // no token
+	is.True(strings.Contains(d.stderr(), "Vault          "+fields[0]))
+}
+
+func TestRunPassesSignalsOnAndWaits(t *testing.T) {
+	t.Parallel()
+	for name, signal := range map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			d := start(t, "run", "--", "sh", "-c", `trap 'curl -sf "$VAULT_ADDR/v1/sys/health" >/dev/null && echo drained; exit 5' `+name+`; echo up; while :; do sleep 0.01; done`)
+			d.until(d.stdout, "up\n")
+			d.signal(signal)
+			is.Equal(d.wait(), 5)
+			is.Equal(d.stdout(), "up\ndrained\n") // the platform was there until the end
+			is.Equal(len(d.left()), 0)
+		})
+	}
+}
+
+func TestRunKillsAtTheSecondSignal(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := start(t, "run", "--", "sh", "-c", `trap '' INT TERM; echo up; while :; do sleep 0.01; done`)
+	d.until(d.stdout, "up\n")
+	d.signal(syscall.SIGINT)
+	d.until(d.stderr, "once more kills it")
+	d.signal(syscall.SIGINT)
+	is.Equal(d.wait(), 137)
+	is.Equal(len(d.left()), 0)
+}
+
+func TestPlatformEndsWithASignal(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := start(t, "platform")
+	d.until(d.stderr, "Ctrl-C stops the platform.")
+	is.True(!strings.Contains(d.stderr(), "hvs."))
+	folder := d.folder()
+	d.signal(syscall.SIGTERM)
+	is.Equal(d.wait(), 0)
+	is.Equal(len(d.left()), 0)
+	_, err := os.Stat(folder)
+	is.True(os.IsNotExist(err))
+}
+
+func TestKilledLauncherLeavesNothing(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := start(t, "run", "--", "sh", "-c", `sleep 1000 & echo up; wait`)
+	d.until(d.stdout, "up\n")
+	is.True(len(d.left()) >= 5) // Vault, Hydra, the command, its child, and who guards it
+	folder := d.folder()
+	d.signal(syscall.SIGKILL)
+	is.Equal(d.wait(), 128+int(syscall.SIGKILL))
+	d.eventually("all its processes are gone", func() bool { return len(d.left()) == 0 })
+
+	next := start(t, "run", "--", "true")
+	is.Equal(next.wait(), 0)
+	_, err := os.Stat(folder)
+	is.True(os.IsNotExist(err)) // the next start cleans up
+}
+
+func TestWrongCalls(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{}, {"run"}, {"run", "--"}, {"run", "true"}, {"platform", "now"}, {"-no-such-flag"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			is := is.New(t)
+			var out bytes.Buffer
+			code, err := run(args, &out)
+			is.NoErr(err)
+			is.Equal(code, 2)
+			is.True(strings.Contains(out.String(), "usage: devstack"))
+		})
+	}
+}
+
+func TestCommandThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := start(t, "run", "--", "no-such-command")
+	is.Equal(d.wait(), 1)
+	is.True(strings.Contains(d.stderr(), "no-such-command")) // before anything is started
+	is.Equal(strings.Count(d.stderr(), "\n"), 1)
+}
+
+// launcher is a devstack command under test.
+type launcher struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	out, err string // files with what it wrote
+	mark     string // a variable in the environment of all that it starts
+}
+
+func start(t *testing.T, args ...string) *launcher {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it runs real servers")
+	}
+	dir := t.TempDir()
+	l := &launcher{
+		t: t, cmd: exec.Command(os.Args[0], args...),
+		out: filepath.Join(dir, "out"), err: filepath.Join(dir, "err"),
+		mark: "TMPDIR=" + dir, // one that every server is given
+	}
+	l.cmd.Env = append(os.Environ(), l.mark, "TEST_AS_DEVSTACK=1", "VAULT_NAMESPACE=elsewhere")
+	l.cmd.Stdout, l.cmd.Stderr = create(t, l.out), create(t, l.err)
+	if err := l.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("it wrote:\n%s", l.stderr())
+		}
+		l.cmd.Process.Kill()
+		l.cmd.Wait()
+	})
+	return l
+}
+
+func create(t *testing.T, path string) *os.File {
+	t.Helper()
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+func (l *launcher) stdout() string { return l.read(l.out) }
+func (l *launcher) stderr() string { return l.read(l.err) }
+
+func (l *launcher) read(path string) string {
+	l.t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return string(content)
+}
+
+// folder returns the state folder of the stack.
+func (l *launcher) folder() string {
+	l.t.Helper()
+	for line := range strings.Lines(l.stderr()) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "Exports" {
+			return filepath.Dir(fields[1])
+		}
+	}
+	l.t.Fatal("it names no file with exports")
+	return ""
+}
+
+func (l *launcher) signal(signal syscall.Signal) {
+	l.t.Helper()
+	if err := l.cmd.Process.Signal(signal); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// wait returns the exit code, as a shell would.
+func (l *launcher) wait() int {
+	l.cmd.Wait()
+	if status := l.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return l.cmd.ProcessState.ExitCode()
+}
+
+func (l *launcher) until(output func() string, text string) {
+	l.t.Helper()
+	l.eventually(fmt.Sprintf("it says %q", text), func() bool { return strings.Contains(output(), text) })
+}
+
+func (l *launcher) eventually(what string, condition func() bool) {
+	l.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(60 * time.Second)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			l.t.Fatalf("not in 60 s: %s", what)
+		}
+	}
+}
+
+// left returns the processes that the launcher started and that are still there.
+func (l *launcher) left() []int {
+	l.t.Helper()
+	environments, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var pids []int
+	for _, path := range environments {
+		environment, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if pid != l.cmd.Process.Pid && bytes.Contains(environment, []byte(l.mark+"\x00")) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
