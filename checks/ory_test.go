@@ -12,6 +12,7 @@ import (
 	"coffeebuddy/checks"
 
 	"github.com/matryer/is"
+	ory "github.com/ory/client-go"
 )
 
 func TestOryStates(t *testing.T) {
@@ -119,11 +120,22 @@ func TestOryRedirects(t *testing.T) {
 
 func TestOryClientKnowsNoPublicNetwork(t *testing.T) {
 	is := is.New(t)
-	ory := checks.NewOry("http://127.0.0.1:4445/")
-	config := ory.Client().GetConfig()
+	var paths []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		paths = append(paths, r.URL.Path)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"version":"v2.3.0"}`)
+	}))
+	defer server.Close()
+	check := checks.NewOry(server.URL + "/hydra//")
+	config := check.Configuration()
 	is.Equal(len(config.Servers), 1)
-	is.Equal(config.Servers[0].URL, "http://127.0.0.1:4445")
 	is.Equal(len(config.OperationServers), 0)
 	is.True(config.HTTPClient != http.DefaultClient)
-	is.Equal(ory.Client(), ory.Client()) // the same one
+	is.Equal(check.Configuration(), config) // the same one
+
+	version, _, err := ory.NewAPIClient(config).MetadataAPI.GetVersion(t.Context()).Execute() // as a feature would
+	is.NoErr(err)
+	is.Equal(version.GetVersion(), "v2.3.0")
+	is.Equal(paths, []string{"/hydra/version"})
 }

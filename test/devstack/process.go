@@ -87,6 +87,9 @@ func (p *Process) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.command.ReadyTimeout, 30*time.Second))
 	defer cancel()
 	err = poll(r.while(ctx), p.command.Ready)
+	if err == nil && !r.running() {
+		err = errNotRunning // it was another server that answered
+	}
 	if err != nil {
 		p.Kill()
 		return fmt.Errorf("wait until %s is ready: %w%s", p.command.Name, err, keepLog(p.command))

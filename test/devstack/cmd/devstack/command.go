@@ -48,7 +48,8 @@ func runCommand(ctx context.Context, command []string, options devstack.Options)
 	return code, err
 }
 
-// attend runs the command to its end and passes signals on to it, except that a second one kills it.
+// attend runs the command to its end and passes the first signal on to it. Ctrl-C after that kills it; another SIGTERM does not,
+// since the end of go run may bring several.
 func attend(ctx context.Context, path string, command []string, stack *devstack.Stack, signals <-chan os.Signal, out io.Writer) (int, error) {
 	process, err := devstack.StartProcess(ctx, devstack.Command{
 		Name: command[0], Path: path, Args: command[1:],
@@ -62,15 +63,19 @@ func attend(ctx context.Context, path string, command []string, stack *devstack.
 	case <-process.Ended():
 		return process.ExitCode(), nil
 	case received := <-signals:
-		fmt.Fprintf(out, "\nwaiting for %s to end; once more kills it\n", command[0])
+		fmt.Fprintf(out, "\nwaiting for %s to end; Ctrl-C kills it\n", command[0])
 		_ = process.Signal(passOn(path, received)) // it may have just ended
 	}
-	select {
-	case <-process.Ended():
-	case <-signals:
-		process.Kill()
+	for {
+		select {
+		case <-process.Ended():
+			return process.ExitCode(), nil
+		case received := <-signals:
+			if received == os.Interrupt {
+				process.Kill()
+			}
+		}
 	}
-	return process.ExitCode(), nil
 }
 
 // passOn returns the signal to send for one that was received. SIGTERM kills go run before the program it runs has ended, while it

@@ -1,9 +1,9 @@
 // Command devstack starts a real Vault, Ory Hydra and Prometheus for the function on this machine, without containers, and leaves
 // nothing behind.
 //
-//	devstack [-address A] run -- command…   start them, and the command with their addresses in its environment
-//	devstack [-address A] platform          start them alone, until Ctrl-C
-//	devstack build                          only build what is missing
+//	devstack [-address A] [-C folder] run -- command…   start them, and the command with their addresses in its environment
+//	devstack [-address A] platform                      start them alone, until Ctrl-C
+//	devstack build                                      only build what is missing
 package main
 
 import (
@@ -20,9 +20,9 @@ import (
 	"coffeebuddy/test/devstack"
 )
 
-const usage = `usage: devstack [-address A] run -- command…   start the platform, then the command with its addresses in the environment
-       devstack [-address A] platform          start the platform alone, until Ctrl-C
-       devstack build                          only build what is missing
+const usage = `usage: devstack [-address A] [-C folder] run -- command…   start the platform, then the command with its addresses in the environment
+       devstack [-address A] platform                      start the platform alone, until Ctrl-C
+       devstack build                                      only build what is missing
 `
 
 func main() {
@@ -40,11 +40,15 @@ func run(args []string, out io.Writer) (int, error) {
 	flags.SetOutput(out)
 	flags.Usage = func() { fmt.Fprint(out, usage); flags.PrintDefaults() }
 	host := flags.String("address", "127.0.0.1", "`address` that Vault and Hydra listen on")
+	dir := flags.String("C", ".", "`folder` to change to before anything else")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0, nil
 		}
 		return 2, nil // flags has said what is wrong
+	}
+	if err := os.Chdir(*dir); err != nil {
+		return 1, err
 	}
 	if err := endWithGoRun(); err != nil {
 		return 1, err
