@@ -38,7 +38,7 @@ func newState(ctx context.Context) (*state, error) {
 	}
 	defer unlock()
 	if err := removeStale(stacks); err != nil {
-		return nil, fmt.Errorf("remove what a killed launcher left: %w", err)
+		return nil, fmt.Errorf("look for what a killed launcher left: %w", err)
 	}
 	path, err := os.MkdirTemp(stacks, "")
 	if err != nil {
@@ -75,6 +75,8 @@ func lockStacks(ctx context.Context) (stacks string, unlock func(), err error) {
 	return stacks, func() { file.Close() }, nil
 }
 
+// removeStale removes the folders that nobody holds the lock of. What cannot be removed now, because a killed launcher's servers are still
+// ending, is left to the next start.
 func removeStale(stacks string) error {
 	folders, err := os.ReadDir(stacks)
 	if err != nil {
@@ -83,15 +85,11 @@ func removeStale(stacks string) error {
 	for _, folder := range folders {
 		path := filepath.Join(stacks, folder.Name())
 		lock, err := tryLock(filepath.Join(path, "lock"))
-		if errors.Is(err, errLocked) {
+		if err != nil {
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(os.RemoveAll(path), lock.Close()); err != nil {
-			return err
-		}
+		_ = os.RemoveAll(path)
+		lock.Close()
 	}
 	return nil
 }
