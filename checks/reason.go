@@ -78,6 +78,8 @@ func classify(err error) *Error {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case isAlert(err): // a TLS 1.3 server may refuse our side after the handshake
+		return &Error{ReasonTLS, "ended by a TLS alert"}
 	case errors.As(err, &dns):
 		return &Error{ReasonDNS, dnsDetail(dns)}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
@@ -128,14 +130,14 @@ func handshakeError(err error) *Error {
 	case errors.As(err, &invalid):
 		return &Error{ReasonTLS, "certificate is not valid"}
 	}
-	if e := classify(err); e.Reason == ReasonTimeout || e.Reason == ReasonRefused && !isAlert(err) {
+	if e := classify(err); e.Reason != ReasonBadResponse {
 		return e
 	}
 	return &Error{ReasonTLS, "handshake failed"}
 }
 
-// isAlert reports whether the peer, or our side, ended the handshake with a TLS
-// alert; crypto/tls wraps it like an error of the connection.
+// isAlert reports whether the peer, or our side, ended the connection with a TLS
+// alert; crypto/tls wraps it like an error of the network.
 func isAlert(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error")

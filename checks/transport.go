@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -20,18 +21,19 @@ const bodyLimit = 64 << 10
 //
 // The caller closes its idle connections when it builds another.
 func newTransport(roots *x509.CertPool) *http.Transport {
-	var dialer net.Dialer
 	return &http.Transport{
 		Proxy:       nil, // a proxy would see the token of a plain http Vault
-		DialContext: dialer.DialContext,
+		DialContext: dial,
 		// Our own handshake, because its errors have no common type: outside of it
 		// they could not be told from a server that speaks no HTTP.
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, addr)
+			ctx, cancel := withDeadline(ctx)
+			defer cancel()
+			host, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, err
 			}
-			host, _, err := net.SplitHostPort(addr)
+			conn, err := dial(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -51,15 +53,51 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
+// deadlineKey is the key of a request's deadline among its context's values.
+type deadlineKey struct{}
+
+// withDeadline gives a dial the deadline of its request. net/http takes it off the
+// context, so that a connection may come in for another request; one that hangs
+// would then be left behind by each check.
+func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Value(deadlineKey{}).(time.Time); ok {
+		return context.WithDeadline(ctx, deadline)
+	}
+	return ctx, func() {}
+}
+
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := withDeadline(ctx)
+	defer cancel()
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, network, addr)
+}
+
 // bounded reads each answer whole, up to bodyLimit, before anyone sees it, so
 // that neither vault/api nor client-go can be made to read more, and so that
 // whatever broke on the wire is an [Error] with its reason.
 type bounded struct{ next http.RoundTripper }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	if deadline, ok := ctx.Deadline(); ok {
+		ctx = context.WithValue(ctx, deadlineKey{}, deadline)
+	}
+	req = req.WithContext(ctx)
+	if req.Body == nil || req.Body == http.NoBody {
+		// net/http sends a request without a body again when a connection that was
+		// used before breaks. Once is once: a lookup may spend a use of its token.
+		// An empty body of unknown length cannot be sent again, and is not sent at all.
+		req.Body, req.GetBody = io.NopCloser(strings.NewReader("")), nil
+	}
 	resp, err := b.next.RoundTrip(req)
 	if err != nil {
 		return nil, classify(err)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body.Close() // what follows is no body and has no end
+		resp.Body = http.NoBody
+		return resp, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit+1))
 	resp.Body.Close()

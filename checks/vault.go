@@ -166,16 +166,9 @@ func (v *Vault) discard() {
 // token wherever a redirect points; NewClient reads the environment even when a
 // configuration is given, which is why VAULT_* is taken out of it at start.
 func buildVaultClients(config VaultConfig) (*vaultClients, error) {
-	var roots *x509.CertPool
-	if config.CACert != "" {
-		pem, err := os.ReadFile(config.CACert)
-		if err != nil {
-			return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: the file cannot be read")
-		}
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: the file holds no PEM certificate")
-		}
+	roots, err := readRoots(config.CACert)
+	if err != nil {
+		return nil, err
 	}
 	clients := &vaultClients{http: &http.Client{
 		Transport: bounded{newTransport(roots)},
@@ -200,6 +193,27 @@ func buildVaultClients(config VaultConfig) (*vaultClients, error) {
 		clients.identified.SetNamespace(config.Namespace)
 	}
 	return clients, nil
+}
+
+// readRoots returns the certificates of a file, nil for no file.
+func readRoots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	const limit = 1 << 20
+	// Asked before it is read: a pipe would never end.
+	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: there is no such file, or it is none of at most 1 MiB")
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: the file cannot be read")
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: the file holds no PEM certificate")
+	}
+	return roots, nil
 }
 
 // checkHealth asks sys/health. Its JSON decides, whatever the status: the query
@@ -258,13 +272,20 @@ func tokenUses(ctx context.Context, client *vault.Client) (uses int, err error) 
 		return 0, statusError(status)
 	}
 	var answer struct {
-		Data map[string]json.RawMessage `json:"data"`
+		Data struct {
+			ID       *string `json:"id"`
+			Policies []any   `json:"policies"`
+			TTL      *int64  `json:"ttl"`
+			NumUses  *int    `json:"num_uses"`
+		} `json:"data"`
 	}
-	if json.Unmarshal(body, &answer) != nil || len(answer.Data) == 0 {
+	err = json.Unmarshal(body, &answer)
+	data := answer.Data
+	if err != nil || data.ID == nil && data.Policies == nil && data.TTL == nil && data.NumUses == nil {
 		return 0, Fail(ReasonBadResponse, "lookup-self did not answer as Vault does")
 	}
-	if n, ok := answer.Data["num_uses"]; ok && json.Unmarshal(n, &uses) != nil {
-		return 0, Fail(ReasonBadResponse, "lookup-self did not answer as Vault does")
+	if data.NumUses != nil {
+		uses = *data.NumUses
 	}
 	return uses, nil
 }

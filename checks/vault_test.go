@@ -144,6 +144,7 @@ func TestVaultStates(t *testing.T) {
 		{"lookup-self: {}", canned{200, active}, canned{200, "{}"}, checks.ReasonBadResponse},
 		{"lookup-self: no data", canned{200, active}, canned{200, `{"data":null}`}, checks.ReasonBadResponse},
 		{"lookup-self: nothing", canned{200, active}, canned{200, ""}, checks.ReasonBadResponse},
+		{"lookup-self: another server's JSON", canned{200, active}, canned{200, `{"data":{"hello":"world"}}`}, checks.ReasonBadResponse},
 		{"lookup-self: wrapped", canned{200, active}, canned{200, `{"data":null,"wrap_info":{"token":"x"}}`}, checks.ReasonBadResponse},
 		{"lookup-self: uses that are no number", canned{200, active}, canned{200, `{"data":{"num_uses":"many"}}`}, checks.ReasonBadResponse},
 	} {
@@ -256,6 +257,11 @@ func TestConnectionsThatFail(t *testing.T) {
 	old.StartTLS()
 	t.Cleanup(old.Close)
 
+	mutual := httptest.NewUnstartedServer(http.NotFoundHandler())
+	mutual.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	mutual.StartTLS()
+	t.Cleanup(mutual.Close)
+
 	ok := "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"
 	for _, test := range []struct {
 		when string
@@ -280,6 +286,11 @@ func TestConnectionsThatFail(t *testing.T) {
 		{"it speaks SSH", handWritten(t, after("SSH-2.0-canary\r\n")), checks.ReasonBadResponse},
 		{"its status is no number", handWritten(t, after("HTTP/1.1 canary OK\r\n\r\n")), checks.ReasonBadResponse},
 		{"it echoes the request", handWritten(t, after("HTTP/1.1 200 OK\r\nX-Vault-Token s.canary\r\n\r\n")), checks.ReasonBadResponse},
+		{"it switches protocols", handWritten(t, func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: canary\r\n\r\n")
+			hang(c)
+		}), checks.ReasonUnavailable},
 		{"its headers do not end", handWritten(t, func(c net.Conn) {
 			defer c.Close()
 			_, _ = c.Read(make([]byte, 4096))
@@ -294,6 +305,7 @@ func TestConnectionsThatFail(t *testing.T) {
 		{"plain HTTP to a port that speaks TLS", strings.Replace(private.URL, "https:", "http:", 1), checks.ReasonUnavailable},
 		{"a certificate of an unknown authority", private.URL, checks.ReasonTLS},
 		{"a TLS that is too old", old.URL, checks.ReasonTLS},
+		{"a server that wants our certificate", strings.Replace(mutual.URL, "http:", "https:", 1), checks.ReasonTLS},
 	} {
 		for _, c := range []checks.Checker{vaultAt(test.url), checks.NewOry(test.url)} {
 			t.Run(test.when+"/"+c.Name(), func(t *testing.T) {
@@ -399,4 +411,59 @@ func TestVaultClientIsLazyAndOurs(t *testing.T) {
 	}).Client()
 	is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured)
 	is.True(!strings.Contains(err.Error(), "canary"))
+}
+
+// TestConnectionsAreNotLeftBehind is about dials: net/http takes the request's
+// deadline off them.
+func TestConnectionsAreNotLeftBehind(t *testing.T) {
+	t.Parallel()
+	var open atomic.Int64
+	address := handWritten(t, func(conn net.Conn) {
+		open.Add(1)
+		defer open.Add(-1)
+		hang(conn)
+	})
+	for _, url := range []string{address, strings.Replace(address, "http:", "https:", 1)} {
+		for _, c := range []checks.Checker{vaultAt(url), checks.NewOry(url)} {
+			for range 5 {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				if reason := checks.ReasonOf(c.Check(ctx)); reason != checks.ReasonTimeout {
+					t.Errorf("%s: %s", url, reason)
+				}
+				cancel()
+			}
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); open.Load() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are left", open.Load())
+		}
+	}
+}
+
+// TestOneCheckIsOneRequest: net/http would send a request again when a connection
+// that was used before breaks, and a lookup may spend a use of its token.
+func TestOneCheckIsOneRequest(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var requests atomic.Int64
+	address := handWritten(t, func(conn net.Conn) {
+		defer conn.Close()
+		buffer := make([]byte, 4096)
+		for answered := 0; ; answered++ {
+			if _, err := conn.Read(buffer); err != nil {
+				return
+			}
+			requests.Add(1)
+			if answered > 0 {
+				return // reads a second request, and closes
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}")
+		}
+	})
+	ory := checks.NewOry(address)
+	for i := range 10 {
+		check(t, ory)
+		is.Equal(requests.Load(), int64(i+1))
+	}
 }

@@ -29,6 +29,7 @@ func main() {
 func run() error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more is no reason to die
 	settings, err := coffeebuddy.Load()
 	if err != nil {
 		return err
@@ -46,18 +47,25 @@ func run() error {
 
 // serve returns when all is answered after the first signal, or at once on the second.
 func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listener net.Listener, signals <-chan os.Signal) error {
+	silent := &silentConns{open: make(map[net.Conn]bool)}
 	server := newServer(function, settings)
+	server.ConnState = silent.changed
 	function.Listening()
-	function.Log().Info("listening", "port", settings.Port)
 	ended := make(chan error, 2)
 	go func() { ended <- fmt.Errorf("serve: %w", server.Serve(listener)) }()
+	function.Log().Info("listening", "port", settings.Port)
 	select {
 	case err := <-ended:
 		return err
 	case <-signals:
 	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), settings.ShutdownTimeout)
+	defer cancel()
+	function.Drain()
 	drained := make(chan error, 1)
-	go func() { drained <- drain(function, server, settings.ShutdownTimeout) }()
+	go func() { drained <- drain(ctx, function, server, silent) }()
+	go function.Log().Info("draining", "timeout_seconds", settings.ShutdownTimeout.Seconds()) // a log that blocks holds up no end
 	select {
 	case err := <-drained:
 		return err
@@ -66,19 +74,19 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 	}
 }
 
-// drain answers what is in flight, and what was racing the signal, within timeout.
-func drain(function *coffeebuddy.Function, server *http.Server, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	function.Log().Info("draining", "timeout_seconds", timeout.Seconds())
-	function.Drain()
+// drain answers what is in flight, and what was racing the signal, until ctx ends.
+func drain(ctx context.Context, function *coffeebuddy.Function, server *http.Server, silent *silentConns) error {
 	// net/http drops, unanswered, what it reads after Shutdown began.
 	time.Sleep(300 * time.Millisecond)
-	err := errors.Join(server.Shutdown(ctx), function.Wait(ctx))
-	if err != nil {
-		return fmt.Errorf("drain: work was cut off after %v: %w", timeout, err)
+	silent.close()
+	// Its error is that connections are left. What counts is whether one has a request.
+	shutdown := server.Shutdown(ctx)
+	if err := function.Wait(ctx); err != nil {
+		return fmt.Errorf("drain: %w", err)
 	}
-	function.Log().Info("stopped")
+	if shutdown != nil {
+		return server.Close()
+	}
 	return nil
 }
 

@@ -42,6 +42,12 @@ type program struct {
 // start runs the function on a free port with nothing but these variables.
 func start(t testing.TB, variables ...string) *program {
 	t.Helper()
+	return startTo(t, nil, variables...)
+}
+
+// startTo is start with the log going to a file, nil for the program's own buffer.
+func startTo(t testing.TB, log *os.File, variables ...string) *program {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +57,9 @@ func start(t testing.TB, variables ...string) *program {
 	p := &program{Cmd: exec.Command(os.Args[0]), url: fmt.Sprintf("http://127.0.0.1:%d", port), exited: make(chan struct{})}
 	p.Env = append([]string{"BE_THE_FUNCTION=1", fmt.Sprintf("PORT=%d", port), "COFFEEBUDDY_HTTP_HOST=127.0.0.1"}, variables...)
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
+	if log != nil {
+		p.Stdout = log
+	}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -315,6 +324,72 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	is.NoErr(p.Process.Signal(syscall.SIGTERM))
 	is.Equal(p.exit(t), 1)
 	is.True(time.Since(signalled) < 5*time.Second)
+}
+
+func TestTerminationDoesNotWaitForConnectionsWithoutARequest(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ when, sent string }{
+		{"nothing sent", ""},
+		{"half a request line", "GET /hea"},
+		{"a probe whose announced body does not come", "GET /health/live HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			p := start(t, "COFFEEBUDDY_SHUTDOWN_TIMEOUT=1s").listening(t)
+			conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+			is.NoErr(err)
+			defer conn.Close()
+			_, err = io.WriteString(conn, test.sent)
+			is.NoErr(err)
+			get(t, p.url+"/health/live") // accepted after the other one
+			is.NoErr(p.Process.Signal(syscall.SIGTERM))
+			is.Equal(p.exit(t), 0)
+			is.Equal(p.stderr.String(), "")
+		})
+	}
+}
+
+// TestTerminationWithALogThatNobodyReads: the log's pipe is full, or gone.
+func TestTerminationWithALogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []bool{false, true} {
+		t.Run(fmt.Sprint("gone: ", gone), func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			read, write, err := os.Pipe()
+			is.NoErr(err)
+			defer read.Close()
+			p := startTo(t, write, "COFFEEBUDDY_SHUTDOWN_TIMEOUT=1s").listening(t)
+			is.NoErr(write.Close())
+			if gone {
+				is.NoErr(read.Close())
+			}
+			client := &http.Client{Timeout: 300 * time.Millisecond}
+			for range 2000 { // until the pipe is full and answers wait for the log
+				resp, err := client.Post(p.url, "application/json", strings.NewReader("{}"))
+				if err != nil {
+					break
+				}
+				resp.Body.Close()
+			}
+			is.NoErr(p.Process.Signal(syscall.SIGTERM))
+			if gone {
+				is.Equal(p.exit(t), 0)
+				return
+			}
+			eventually(t, func() bool {
+				resp, err := client.Get(p.url + "/health/ready")
+				if err != nil {
+					return errors.Is(err, syscall.ECONNREFUSED)
+				}
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				return err == nil && strings.Contains(string(body), "draining")
+			})
+			p.exit(t) // it does end
+		})
+	}
 }
 
 // TestProbesOfAHungVault is 40 probes at a time, each answered before queue-proxy

@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -36,11 +38,15 @@ var errMediaType = errors.New("neither an event nor JSON")
 
 // modeOf judges a request by its headers alone (HTTP binding, section 3).
 func modeOf(header http.Header) (mode, error) {
-	if coding := header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return 0, errMediaType // a receiver would be handed the compressed bytes
+	for _, coding := range header["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return 0, errMediaType // a receiver would be handed the compressed bytes
+		}
 	}
 	mediaType := mediaTypeOf(header.Get("Content-Type"))
 	switch {
+	case len(header["Content-Type"]) > 1 && !hasEventHeader(header):
+		return 0, errMediaType // which of them counts differs from reader to reader
 	case mediaType == "application/cloudevents+json":
 		return structured, nil
 	case strings.HasPrefix(mediaType, "application/cloudevents"):
@@ -218,8 +224,8 @@ func decodeStructured(body []byte) (*event.Event, error) {
 		if !ok {
 			return nil, malformedAt("data_base64")
 		}
-		if e.DataEncoded, err = base64.StdEncoding.DecodeString(text); err != nil {
-			return nil, malformedAt("data_base64")
+		if e.DataEncoded, err = base64.StdEncoding.DecodeString(text); err != nil || strings.ContainsAny(text, "\r\n") {
+			return nil, malformedAt("data_base64") // line feeds, which encoding/base64 skips, are not of the alphabet
 		}
 		e.DataBase64 = true
 	case data != nil && isJSONType(e.DataContentType()):
@@ -283,11 +289,41 @@ func jsonString(value json.RawMessage) (string, bool) {
 	if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &text) != nil {
 		return "", false
 	}
-	// encoding/json puts U+FFFD where half a pair stood.
-	if strings.ContainsRune(text, utf8.RuneError) && bytes.Contains(bytes.ToLower(value), []byte(`\ud`)) {
-		return "", false
+	return text, !halfPair(value)
+}
+
+// halfPair reports whether a JSON string has an escaped surrogate without its other
+// half, for which encoding/json puts U+FFFD.
+func halfPair(value []byte) bool {
+	for i := 0; i+1 < len(value); i++ {
+		if value[i] != '\\' {
+			continue
+		}
+		unit := escapedUnit(value[i:])
+		switch {
+		case utf16.IsSurrogate(unit) && utf16.DecodeRune(unit, escapedUnit(value[i+6:])) == utf8.RuneError:
+			return true
+		case utf16.IsSurrogate(unit):
+			i += 11
+		case unit >= 0:
+			i += 5
+		default:
+			i++ // a backslash and the character it escapes
+		}
 	}
-	return text, true
+	return false
+}
+
+// escapedUnit returns the code unit of the \uXXXX that s starts with, -1 if it does not.
+func escapedUnit(s []byte) rune {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+		return -1
+	}
+	unit, err := strconv.ParseUint(string(s[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(unit)
 }
 
 // A builder collects an event's attributes and refuses what is not one.
@@ -341,7 +377,7 @@ func (b *builder) set(name, value string) (err error) {
 		c.Subject = &value
 	case "time":
 		var at time.Time
-		at, err = time.Parse(time.RFC3339Nano, value)
+		at, err = timestamp(value)
 		c.Time = &types.Timestamp{Time: at}
 	case "dataschema":
 		var ref types.URIRef
@@ -351,7 +387,11 @@ func (b *builder) set(name, value string) (err error) {
 		}
 		c.DataSchema = &types.URI{URL: ref.URL}
 	case "datacontenttype":
-		_, _, err = mime.ParseMediaType(value)
+		var mediaType string
+		mediaType, _, err = mime.ParseMediaType(value)
+		if err == nil && !strings.Contains(mediaType, "/") {
+			return malformedAt(name)
+		}
 		c.DataContentType = &value
 	default:
 		return b.extend(name, value)
@@ -402,13 +442,29 @@ func isText(s string) bool {
 	return utf8.ValidString(s)
 }
 
+// timestamp parses a time of RFC 3339, section 5.6, which package time takes both
+// more and less of: it allows an hour of one digit and a comma, and refuses small
+// letters and leap seconds.
+func timestamp(s string) (time.Time, error) {
+	s = strings.ToUpper(s)
+	leap := time.Duration(0)
+	if len(s) > len("2006-01-02T15:04:60") && s[16:19] == ":60" {
+		s, leap = s[:16]+":59"+s[19:], time.Second
+	}
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err == nil && (s[13] != ':' || strings.Contains(s, ",")) {
+		err = errors.New("not a time of RFC 3339")
+	}
+	return at.Add(leap), err
+}
+
 // uriReference parses a non-empty URI-reference (RFC 3986, section 4.1).
 func uriReference(s string) (types.URIRef, error) {
 	if s == "" || strings.ContainsAny(s, " <>\"{}|\\^`") {
 		return types.URIRef{}, errors.New("not a URI-reference")
 	}
 	u, err := url.Parse(s)
-	if err != nil {
+	if err != nil || strings.ContainsAny(u.Path+u.RawQuery+u.Fragment, "[]") { // brackets are for addresses in hosts
 		return types.URIRef{}, errors.New("not a URI-reference")
 	}
 	return types.URIRef{URL: *u}, nil

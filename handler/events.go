@@ -125,12 +125,18 @@ func (h *Handler) prepare(mode mode, w *response, r *http.Request) (work, answer
 type work func(context.Context) (answer, error)
 
 // run runs the work in a goroutine of its own, under its own recovery, and waits
-// for it, its deadline, or the sender's leaving. The work gives its slot back when
-// it returns, not when it was answered for.
+// for it or its deadline. The work gives its slot back when it returns, not when it
+// was answered for.
+//
+// A sender who leaves cancels the work, but is still waited for: one that only
+// closed its side for writing looks the same, and reads the answer.
 func (h *Handler) run(w *response, r *http.Request, do work) answer {
 	// The request's values, but not its connection.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), h.config.EventTimeout)
+	deadline, expire := context.WithTimeout(context.WithoutCancel(r.Context()), h.config.EventTimeout)
+	defer expire()
+	ctx, cancel := context.WithCancel(deadline)
 	defer cancel()
+	defer context.AfterFunc(r.Context(), cancel)()
 	done := make(chan answer, 1)
 	go func() {
 		defer func() { <-h.slots }()
@@ -149,10 +155,9 @@ func (h *Handler) run(w *response, r *http.Request, do work) answer {
 	select {
 	case a := <-done:
 		return a
-	case <-ctx.Done():
-	case <-r.Context().Done():
+	case <-deadline.Done():
+		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
 	}
-	return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
 }
 
 // verdict is the one place where a receiver's error becomes a status. None is a
@@ -177,7 +182,6 @@ func verdict(ctx context.Context, err error) answer {
 // with what Content-Length promises.
 func readBody(w *response, r *http.Request) ([]byte, error) {
 	if r.ContentLength > bodyLimit {
-		w.Header().Set("Connection", "close") // the rest is not read
 		return nil, &http.MaxBytesError{Limit: bodyLimit}
 	}
 	var body bytes.Buffer
@@ -218,7 +222,9 @@ func writeError(w http.ResponseWriter, a answer) {
 	if a.attribute != "" {
 		body += `,"attribute":"` + a.attribute + `"`
 	}
-	write(w, a.status, header, []byte(body+"}\n"))
+	body += "}\n"
+	header["Content-Length"] = []string{strconv.Itoa(len(body))} // it may be flushed before the end
+	write(w, a.status, header, []byte(body))
 }
 
 // printable returns what a log may hold of a value that a sender chose: its
@@ -226,10 +232,11 @@ func writeError(w http.ResponseWriter, a answer) {
 func printable(s string) string {
 	const limit = 128
 	if len(s) > limit {
-		s = s[:limit]
-		for len(s) > 0 && !utf8.ValidString(s[max(0, len(s)-utf8.UTFMax):]) {
-			s = s[:len(s)-1]
+		end := limit
+		for !utf8.RuneStart(s[end]) {
+			end--
 		}
+		s = s[:end]
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

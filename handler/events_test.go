@@ -96,6 +96,16 @@ func TestBinaryEvents(t *testing.T) {
 		{"an empty subject", event1("Ce-Subject", ""), "1", 400, malformed("subject")},
 		{"a time that is none", event1("Ce-Time", "yesterday"), "1", 400, malformed("time")},
 		{"a time without a zone", event1("Ce-Time", "2026-01-01T00:00:00"), "1", 400, malformed("time")},
+		{"a time with an hour of one digit", event1("Ce-Time", "2020-01-02T3:04:05Z"), "1", 400, malformed("time")},
+		{"a time with a comma", event1("Ce-Time", "2020-01-02T03:04:05,5Z"), "1", 400, malformed("time")},
+		{"a time in small letters", event1("Ce-Time", "2020-01-02t03:04:05z"), "1", 200, "1"},
+		{"a leap second", event1("Ce-Time", "2016-12-31T23:59:60.5Z"), "1", 200, "1"},
+		{"a source with brackets in its path", event1("Ce-Source", "a[b"), "1", 400, malformed("source")},
+		{"a source at an address", event1("Ce-Source", "//[::1]/s"), "1", 200, "1"},
+		{"a content type of one word", event1("Content-Type", "json"), "1", 400, malformed("datacontenttype")},
+		{"two content codings", event1("Content-Encoding", "identity", "Content-Encoding", "gzip"), "1", 415, `{"error":"malformed"}` + "\n"},
+		{"two content types, one of a batch", append(event1("-Content-Type"), "Content-Type", "text/plain", "Content-Type", "application/cloudevents-batch+json"), "1", 400, malformed("datacontenttype")},
+		{"two content types and no event", []string{"Content-Type", "application/json", "Content-Type", "text/plain"}, "{}", 415, `{"error":"malformed"}` + "\n"},
 		{"a relative schema", event1("Ce-Dataschema", "/s"), "1", 400, malformed("dataschema")},
 		{"a content type twice over", event1("Ce-Datacontenttype", "text/plain"), "1", 400, malformed("datacontenttype")},
 		{"a content type that is none", event1("Content-Type", "a b"), "1", 400, malformed("datacontenttype")},
@@ -200,6 +210,10 @@ func TestStructuredEvents(t *testing.T) {
 		{"an extension with a fraction", with(`,"foo":1.5`), 400, malformed("extension")},
 		{"an extension over 32 bits", with(`,"foo":2147483648`), 400, malformed("extension")},
 		{"a type that is true", with(`,"subject":true`), 400, malformed("subject")},
+		{"a replacement character beside a pair", with(`,"subject":"\ufffd\ud83d\ude00\\ud800","data":1`), 200, "1"},
+		{"halves in the wrong order", with(`,"subject":"\ude00\ud83d"`), 400, malformed("subject")},
+		{"a pair and a half", with(`,"subject":"\ud83d\ude00\ud83d"`), 400, malformed("subject")},
+		{"base64 in lines", with(`,"data_base64":"aGk=\n"`), 400, malformed("data_base64")},
 		{"a bad time", with(`,"time":"now"`), 400, malformed("time")},
 		{"both kinds of data", with(`,"data":1,"data_base64":"aGk="`), 400, malformed("data_base64")},
 		{"base64 that is none", with(`,"data_base64":"!"`), 400, malformed("data_base64")},
@@ -524,6 +538,22 @@ func TestBodiesOnTheWire(t *testing.T) {
 		})
 	}
 
+	t.Run("a client that closes its side after its body", func(t *testing.T) {
+		is := is.New(t)
+		for range 100 {
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			is.NoErr(err)
+			_, err = io.WriteString(conn, head+"Content-Length: 2\r\n\r\n{}")
+			is.NoErr(err)
+			is.NoErr(conn.(*net.TCPConn).CloseWrite())
+			answer, err := io.ReadAll(conn)
+			is.NoErr(err)
+			is.True(strings.HasPrefix(string(answer), "HTTP/1.1 200 "))
+			conn.Close()
+			eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
+		}
+	})
+
 	t.Run("a client that stops within its body", func(t *testing.T) {
 		is := is.New(t)
 		conn, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -537,6 +567,63 @@ func TestBodiesOnTheWire(t *testing.T) {
 		conn.Close()
 		eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
 	})
+}
+
+// TestAnswersDoNotWaitForABodyThatIsNotRead: net/http would read up to 256 KiB of it
+// before it sends the answer.
+func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	server := httptest.NewServer(f)
+	defer server.Close()
+	announced := " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: "
+	raw(t, server.Listener.Addr(), "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", "GET")
+	for _, test := range []struct {
+		when, request string
+		code          int
+	}{
+		{"a probe", "GET /health/ready" + announced + "x\r\n\r\n", 200},
+		{"an unknown path", "POST /x" + announced + "x\r\n\r\n", 404},
+		{"a wrong method", "PUT /" + announced + "x\r\n\r\n{", 405},
+		{"a wrong media type", "POST /" + announced + "x\r\n\r\n{", 415},
+		{"too large", "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n", 413},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			is := is.New(t)
+			resp := raw(t, server.Listener.Addr(), test.request, strings.Fields(test.request)[0])
+			is.Equal(resp.StatusCode, test.code)
+			is.True(resp.Close) // the rest of the body is not the next request
+		})
+	}
+	t.Run("too many in flight", func(t *testing.T) {
+		is := is.New(t)
+		first, err := net.Dial("tcp", server.Listener.Addr().String())
+		is.NoErr(err)
+		defer first.Close()
+		_, err = io.WriteString(first, "POST /"+announced+"application/json\r\n\r\n{")
+		is.NoErr(err)
+		eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "1" })
+		resp := raw(t, server.Listener.Addr(), "POST /"+announced+"application/json\r\n\r\n{", "POST")
+		is.Equal(resp.StatusCode, 503)
+		is.Equal(resp.Header.Get("Retry-After"), "1")
+	})
+}
+
+// TestSenderWhoIsStillSendingHasItsAnswer: a connection that is closed on it would
+// be a reset, which a broker retries, and no 413.
+func TestSenderWhoIsStillSendingHasItsAnswer(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(newFunction(t))
+	defer server.Close()
+	for _, size := range []int{1<<20 + 1, 2 << 20, 10 << 20} {
+		for range 10 {
+			is := is.New(t)
+			resp, err := http.Post(server.URL, "application/json", strings.NewReader(strings.Repeat(" ", size)))
+			is.NoErr(err)
+			resp.Body.Close()
+			is.Equal(resp.StatusCode, 413)
+		}
+	}
 }
 
 // TestSlowBodiesTakePlacesAndNothingElse fills every place with bodies that do not come.

@@ -58,6 +58,7 @@ type Handler struct {
 	receivers map[string]Receiver
 
 	slots    chan struct{} // holds one for each event in flight
+	inFlight atomic.Int64  // requests
 	draining atomic.Bool
 }
 
@@ -71,7 +72,10 @@ func New(config Config) (*Handler, error) {
 		slots:     make(chan struct{}, config.EventsInFlight),
 	}
 	var err error
-	if h.metrics, err = newMetrics(config.Registry, func() float64 { return float64(len(h.slots)) }); err != nil {
+	h.metrics, err = newMetrics(config.Registry,
+		func() float64 { return float64(h.inFlight.Load()) },
+		func() float64 { return float64(len(h.slots)) })
+	if err != nil {
 		return nil, fmt.Errorf("register the handler's metrics: %w", err)
 	}
 	if err := h.On(echoType, h.echo); err != nil {
@@ -101,15 +105,19 @@ func (h *Handler) route(method, path string, success int, next http.Handler) {
 }
 
 // ServeHTTP answers one request. The order matters: timing is outside recovery, so
-// that a panic is counted as the 500 it becomes.
+// that a panic is counted as the 500 it becomes, and inside lingering, which is
+// after the answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.timed(w, r, h.recovered)
+	lingering(w, r, h.timed) // then recovered, then dispatch
 }
 
 // dispatch finds the route. ServeMux would redirect an unclean path to the clean
 // one, and call the asterisk of OPTIONS a bad request; here both are unknown paths
 // like any other.
 func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "" && r.Method != http.MethodConnect {
+		r.URL.Path = "/" // POST http://host, which is the same (RFC 9110, section 4.2.3)
+	}
 	if !strings.HasPrefix(r.URL.Path, "/") || r.URL.Path != path.Clean(r.URL.Path) {
 		http.NotFound(w, r)
 		return
@@ -126,15 +134,24 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) Drain() { h.draining.Store(true) }
 
 // Wait returns when no event is in flight any more, those included whose receiver
-// outlives its request, and takes no further one. When ctx ends before, the error
-// says how many were cut off.
+// outlives its request, and takes no further one. When ctx has ended and there are
+// events or other requests in flight, the error says how many were cut off. Call it
+// when no more requests come.
 func (h *Handler) Wait(ctx context.Context) error {
 	for taken := range cap(h.slots) {
+		select {
+		case h.slots <- struct{}{}:
+			continue
+		default:
+		}
 		select {
 		case h.slots <- struct{}{}:
 		case <-ctx.Done():
 			return fmt.Errorf("%d events were cut off: %w", len(h.slots)-taken, ctx.Err())
 		}
+	}
+	if n := h.inFlight.Load(); n > 0 && ctx.Err() != nil {
+		return fmt.Errorf("%d requests were cut off: %w", n, ctx.Err())
 	}
 	return nil
 }

@@ -128,6 +128,7 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/health/live?verbose=1", 200, ""},
 		{"GET", "/%68ealth/live", 200, ""},
 		{"GET", "http://elsewhere/health/live", 200, ""},
+		{"POST", "http://elsewhere", 415, ""},
 		{"POST", "/health/live", 405, "GET, HEAD"},
 		{"DELETE", "/health/ready", 405, "GET, HEAD"},
 		{"OPTIONS", "/metrics", 405, "GET, HEAD"},
@@ -231,9 +232,10 @@ func TestLogLines(t *testing.T) {
 	f.ask("POST", "/", `{"canary":1}`, "Content-Type", "application/json",
 		"Ce-Specversion", "1.0", "Ce-Id", "x"+strings.Repeat("é", 100), "Ce-Source", "/s", "Ce-Type", "boson.fn",
 		"Traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01")
+	f.ask("POST", "/", "1", event1("Ce-Id", strings.Repeat("☕", 50))...)
 	f.ask("CANARY", "/canary", "canary")
 	lines := f.logs.lines(t)
-	is.Equal(len(lines), 3)
+	is.Equal(len(lines), 4)
 	for _, line := range lines {
 		is.Equal(line["level"], "INFO")
 		is.Equal(line["msg"], "request")
@@ -249,8 +251,9 @@ func TestLogLines(t *testing.T) {
 	is.Equal(lines[1]["event_type"], "boson.fn")
 	is.Equal(lines[1]["event_source"], "/s")
 	is.Equal(lines[1]["event_id"], "x"+strings.Repeat("é", 63)) // at most 128 bytes, and whole characters
-	is.Equal(lines[2]["method"], "unknown")
-	is.Equal(lines[2]["route"], "unmatched")
+	is.Equal(lines[2]["event_id"], strings.Repeat("☕", 42))
+	is.Equal(lines[3]["method"], "unknown")
+	is.Equal(lines[3]["route"], "unmatched")
 	is.True(!strings.Contains(strings.ToLower(f.logs.String()), "canary"))
 }
 

@@ -15,6 +15,9 @@ import (
 // Prometheus in a pair, a person with curl, and one to spare.
 const scrapesInFlight = 4
 
+// scrapeTimeout is how long one scrape may take to be read: Prometheus' own default.
+const scrapeTimeout = 10 * time.Second
+
 // unmatched is the route of what matched none, a 405 included.
 const unmatched = "unmatched"
 
@@ -22,7 +25,6 @@ const unmatched = "unmatched"
 type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
-	inFlight  prometheus.Gauge
 	panics    prometheus.Counter
 	events    *prometheus.CounterVec
 	tasks     *prometheus.CounterVec
@@ -59,7 +61,7 @@ const (
 	failed       outcome = "failed"
 )
 
-func newMetrics(registry *prometheus.Registry, eventsInFlight func() float64) (*metrics, error) {
+func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight func() float64) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coffeebuddy_http_requests_total",
@@ -75,10 +77,6 @@ func newMetrics(registry *prometheus.Registry, eventsInFlight func() float64) (*
 			NativeHistogramMaxBucketNumber:  100,
 			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"method", "route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "coffeebuddy_http_requests_in_flight",
-			Help: "Requests being answered.",
-		}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coffeebuddy_http_panics_total",
 			Help: "Panics of handlers and receivers that were recovered from.",
@@ -111,7 +109,11 @@ func newMetrics(registry *prometheus.Registry, eventsInFlight func() float64) (*
 		m.milestones[u] = new(sync.Once)
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.durations, m.inFlight, m.panics, m.events, m.tasks, m.start,
+		m.requests, m.durations, m.panics, m.events, m.tasks, m.start,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "coffeebuddy_http_requests_in_flight",
+			Help: "Requests being answered.",
+		}, requestsInFlight),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "coffeebuddy_events_in_flight",
 			Help: "Events being received, those included whose receiver outlives its deadline.",
@@ -171,13 +173,19 @@ func (m *metrics) reached(milestone Milestone, after time.Duration) {
 // handleMetrics shows a registry as text, OpenMetrics or protobuf, as the scraper
 // asks for; native histograms are in protobuf only.
 func handleMetrics(registry *prometheus.Registry, log *slog.Logger) http.Handler {
-	return promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	show := promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		Registry:            registry,
 		ErrorHandling:       promhttp.ContinueOnError,
 		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
 		EnableOpenMetrics:   true,
 		MaxRequestsInFlight: scrapesInFlight,
 	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// One who does not read keeps its place no longer than this. Where the
+		// connection has no deadlines, in a test, there is no place to keep.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+		show.ServeHTTP(w, r)
+	})
 }
 
 // methodOf returns a method as a label: a standard one, or "unknown".

@@ -3,6 +3,7 @@ package handler
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime"
@@ -15,7 +16,8 @@ import (
 type response struct {
 	http.ResponseWriter
 
-	code      int // 0 until a status was written
+	code      int  // 0 until a status was written
+	unread    bool // the request's body has not been read to its end
 	requestID string
 	event     []slog.Attr // of an event that was understood
 }
@@ -26,25 +28,67 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(code int) {
 	if w.code == 0 && code >= 200 {
 		w.code = code
+		if w.unread {
+			w.Header().Set("Connection", "close") // what is left of the body is not the next request
+		}
 	}
 	w.ResponseWriter.WriteHeader(code)
 }
 
 func (w *response) Write(b []byte) (int, error) {
 	if w.code == 0 {
-		w.code = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	return w.ResponseWriter.Write(b)
 }
 
-// timed counts, times and logs a request, whatever becomes of it.
-func (h *Handler) timed(w http.ResponseWriter, r *http.Request, next func(*response, *http.Request)) {
-	began := time.Now()
-	h.metrics.inFlight.Inc()
+// A requestBody tells its response when it has been read to its end.
+type requestBody struct {
+	io.ReadCloser
+	response *response
+}
+
+func (b requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.response.unread = false
+	}
+	return n, err
+}
+
+// lingering answers a request whose body is not read at once, and reads on for a
+// while. net/http would hold the answer back until the body is there; and a
+// connection closed on a sender who is still sending loses it the answer.
+func lingering(w http.ResponseWriter, r *http.Request, next func(*response, *http.Request)) {
 	resp := &response{ResponseWriter: w, requestID: requestID(r.Header)}
-	w.Header()["X-Request-Id"] = []string{resp.requestID}
+	if r.ContentLength == 0 {
+		next(resp, r)
+		return
+	}
+	resp.unread = true
+	r.Body = requestBody{r.Body, resp}
+	connection := http.NewResponseController(w)
+	duplex := connection.EnableFullDuplex() == nil // false in a test without a connection
+	next(resp, r)
+	if !resp.unread || !duplex || connection.Flush() != nil || connection.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
+}
+
+// How long, and how much, is read on after an answer, for the sender to have it.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 16 << 20
+)
+
+// timed counts, times and logs a request, whatever becomes of it.
+func (h *Handler) timed(resp *response, r *http.Request) {
+	began := time.Now()
+	h.inFlight.Add(1)
+	resp.Header()["X-Request-Id"] = []string{resp.requestID}
 	defer func() {
-		h.metrics.inFlight.Dec()
+		h.inFlight.Add(-1)
 		if resp.code == 0 {
 			resp.code = http.StatusOK // what net/http sends for a handler that wrote nothing
 		}
@@ -52,7 +96,7 @@ func (h *Handler) timed(w http.ResponseWriter, r *http.Request, next func(*respo
 		h.metrics.observe(route, method, resp.code, took)
 		h.log(r, resp, route, method, took)
 	}()
-	next(resp, r)
+	h.recovered(resp, r)
 }
 
 // log writes a request's line: the fields below and no others.

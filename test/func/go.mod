@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	coffeebuddy v0.0.0
 	github.com/matryer/is v1.4.1
+	gopkg.in/yaml.v3 v3.0.1
 	knative.dev/func-go v0.21.3
 )
 
@@ -26,6 +27,7 @@ require (
 	github.com/hashicorp/vault/api v1.23.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/kelseyhightower/envconfig v1.4.0 // indirect
+	github.com/kr/text v0.2.0 // indirect
 	github.com/mattn/go-colorable v0.1.14 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
