@@ -21,6 +21,6 @@ func (s standardLog) Write(line []byte) (int, error) {
 	if strings.HasPrefix(text, "Unsolicited response received on idle HTTP channel") {
 		text = "a server sent what it was not asked for"
 	}
-	s.to.Info(text)
+	s.to.Info("from the standard logger", "text", text)
 	return len(line), nil
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -38,7 +37,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(settings.HTTPHost, strconv.Itoa(settings.Port)))
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(settings.HTTPHost, strconv.Itoa(settings.Port)))
 	if err != nil {
 		return fmt.Errorf("listen on COFFEEBUDDY_HTTP_HOST and port %d: %w", settings.Port, cause(err))
 	}
@@ -88,29 +87,4 @@ func drain(ctx context.Context, function *coffeebuddy.Function, server *http.Ser
 		return server.Close()
 	}
 	return nil
-}
-
-func newServer(function *coffeebuddy.Function, settings coffeebuddy.Settings) *http.Server {
-	const read = 15 * time.Second // a body of 1 MiB at 70 kB/s
-	return &http.Server{
-		Handler:           function,
-		ReadHeaderTimeout: 5 * time.Second,                               // a client that sends no request holds nothing for long
-		ReadTimeout:       read,                                          // nor one that sends no body
-		WriteTimeout:      read + settings.EventTimeout + 10*time.Second, // from the end of the headers: above the longest receiver
-		IdleTimeout:       120 * time.Second,                             // queue-proxy keeps connections for 90 s: shorter would give stray 502s
-		MaxHeaderBytes:    32 << 10,                                      // an event's attributes are headers
-		ErrorLog:          slog.NewLogLogger(function.Log().Handler(), slog.LevelWarn),
-
-		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other: 404
-	}
-}
-
-// cause returns why a listener could not be bound, without the address, which holds
-// a setting's value.
-func cause(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return errors.New("not an address of this machine")
 }

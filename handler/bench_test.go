@@ -3,6 +3,7 @@ package handler_test
 import (
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,9 +48,7 @@ func BenchmarkHandler(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			for name, values := range bench.header {
-				r.Header[name] = values
-			}
+			maps.Copy(r.Header, bench.header)
 			r.ContentLength = int64(len(bench.body))
 			w := &nowhere{header: make(http.Header)}
 			for b.Loop() {

@@ -75,9 +75,9 @@ func (h *Handler) receive(w *response, r *http.Request) answer {
 // is, and the answer that says why.
 func (h *Handler) prepare(mode mode, w *response, r *http.Request) (work, answer) {
 	body, err := readBody(w, r)
-	var tooLarge *http.MaxBytesError
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {
-	case errors.As(err, &tooLarge):
+	case tooLarge:
 		return nil, answer{status: http.StatusRequestEntityTooLarge, outcome: malformed}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// The event may be fine and the network slow: Knative's brokers retry a 408.
@@ -93,8 +93,7 @@ func (h *Handler) prepare(mode mode, w *response, r *http.Request) (work, answer
 	}
 
 	e, err := decode(mode, r.Header, body)
-	var wrong *attributeError
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*attributeError](err); ok {
 		return nil, answer{status: http.StatusBadRequest, outcome: malformed, attribute: wrong.shown()}
 	}
 	if err != nil {
@@ -133,13 +132,13 @@ type work func(context.Context) (answer, error)
 func (h *Handler) run(w *response, r *http.Request, do work) answer {
 	// The request's values, but not its connection.
 	deadline, expire := context.WithTimeout(context.WithoutCancel(r.Context()), h.config.EventTimeout)
-	defer expire()
 	ctx, cancel := context.WithCancel(deadline)
-	defer cancel()
 	defer context.AfterFunc(r.Context(), cancel)()
 	done := make(chan answer, 1)
 	go func() {
 		defer func() { <-h.slots }()
+		defer expire()
+		defer cancel()
 		defer func() {
 			if p := recover(); p != nil {
 				h.panicked(r, w, p)
@@ -152,10 +151,11 @@ func (h *Handler) run(w *response, r *http.Request, do work) answer {
 		}
 		done <- a
 	}()
+	<-deadline.Done() // passed, or expired by work that is done
 	select {
 	case a := <-done:
 		return a
-	case <-deadline.Done():
+	default:
 		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
 	}
 }

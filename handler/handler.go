@@ -88,20 +88,20 @@ func New(config Config) (*Handler, error) {
 // routes is the whole surface. HEAD goes where GET goes; the mux answers other
 // methods with 405 and other paths with 404.
 func (h *Handler) routes() {
-	h.route("GET", LivePath, http.StatusOK, handleLive())
-	h.route("GET", ReadyPath, http.StatusOK, handleReady(h.config.Ready))
-	h.route("GET", h.config.MetricsPath, http.StatusOK, handleMetrics(h.config.Registry, h.config.Log))
-	h.route("POST", EventsPath, http.StatusOK, http.HandlerFunc(h.handleEvent))
+	h.route(http.MethodGet, LivePath, handleLive())
+	h.route(http.MethodGet, ReadyPath, handleReady(h.config.Ready))
+	h.route(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log))
+	h.route(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent))
 }
 
 // route registers a handler for exactly one path, and its series.
-func (h *Handler) route(method, path string, success int, next http.Handler) {
+func (h *Handler) route(method, path string, next http.Handler) {
 	pattern := method + " " + path
 	if path == EventsPath {
 		pattern += "{$}" // else it would match every path
 	}
 	h.mux.Handle(pattern, next)
-	h.metrics.addRoute(pattern, method, path, success)
+	h.metrics.addRoute(pattern, method, path)
 }
 
 // ServeHTTP answers one request. The order matters: timing is outside recovery, so

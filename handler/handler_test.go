@@ -318,7 +318,7 @@ func TestSeriesExistFromTheStart(t *testing.T) {
 	} {
 		is.Equal(newFunction(t).series(name), "0") // untouched at its first scrape
 	}
-	for _, o := range strings.Fields("accepted duplicate malformed unknown_type rejected overloaded unauthorized retry timeout failed") {
+	for o := range strings.FieldsSeq("accepted duplicate malformed unknown_type rejected overloaded unauthorized retry timeout failed") {
 		is.Equal(f.series(`coffeebuddy_events_total{outcome="`+o+`"}`), "0")
 	}
 	problems, err := testutil.GatherAndLint(f.registry)

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"maps"
 	"net/http"
 )
 
@@ -58,10 +59,7 @@ func Unstarted() http.Handler {
 
 // write is the one place that writes a JSON answer: headers, then status, then body.
 func write(w http.ResponseWriter, status int, header map[string][]string, body []byte) {
-	to := w.Header()
-	for name, values := range header {
-		to[name] = values
-	}
+	maps.Copy(w.Header(), header)
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a caller who has left is not told
 }

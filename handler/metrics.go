@@ -34,12 +34,11 @@ type metrics struct {
 	milestones map[Milestone]*sync.Once
 }
 
-// A route has the series of its own method at hand, so that the common request
+// A route has the series of its own method, and of success, at hand, so that the common request
 // looks nothing up.
 type route struct {
 	path      string
 	method    string
-	success   int
 	successes prometheus.Counter
 	duration  prometheus.Observer
 	quiet     bool // probes and scrapes are logged at debug only
@@ -127,12 +126,11 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight 
 }
 
 // addRoute makes a route's series exist, at 0.
-func (m *metrics) addRoute(pattern, method, path string, success int) {
+func (m *metrics) addRoute(pattern, method, path string) {
 	m.routes[pattern] = &route{
 		path:      path,
 		method:    method,
-		success:   success,
-		successes: m.requests.WithLabelValues(method, path, strconv.Itoa(success)),
+		successes: m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusOK)),
 		duration:  m.durations.WithLabelValues(method, path),
 		quiet:     method == http.MethodGet,
 	}
@@ -148,7 +146,7 @@ func (m *metrics) observe(r *route, method string, code int, took time.Duration)
 	} else {
 		m.durations.WithLabelValues(method, r.path).Observe(took.Seconds())
 	}
-	if method == r.method && code == r.success {
+	if method == r.method && code == http.StatusOK {
 		r.successes.Inc()
 	} else {
 		m.requests.WithLabelValues(method, r.path, strconv.Itoa(code)).Inc()

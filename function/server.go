@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"coffeebuddy"
+)
+
+func newServer(function *coffeebuddy.Function, settings coffeebuddy.Settings) *http.Server {
+	const read = 15 * time.Second // a body of 1 MiB at 70 kB/s
+	return &http.Server{
+		Handler:           function,
+		ReadHeaderTimeout: 5 * time.Second,                               // a client that sends no request holds nothing for long
+		ReadTimeout:       read,                                          // nor one that sends no body
+		WriteTimeout:      read + settings.EventTimeout + 10*time.Second, // from the end of the headers: above the longest receiver
+		IdleTimeout:       120 * time.Second,                             // queue-proxy keeps connections for 90 s: shorter would give stray 502s
+		MaxHeaderBytes:    32 << 10,                                      // an event's attributes are headers
+		ErrorLog:          slog.NewLogLogger(function.Log().Handler(), slog.LevelWarn),
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other: 404
+	}
+}
+
+// cause returns why a listener could not be bound, without the address, which holds
+// a setting's value.
+func cause(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	return errors.New("not an address of this machine")
+}
+
+// silentConns are the connections on which nothing was sent yet. http.Server waits
+// up to 5 s for them when it shuts down, though there is nothing to answer.
+type silentConns struct {
+	mu   sync.Mutex
+	open map[net.Conn]bool
+}
+
+// changed is the server's ConnState hook.
+func (s *silentConns) changed(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.open[conn] = true
+	} else {
+		delete(s.open, conn)
+	}
+}
+
+func (s *silentConns) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		_ = conn.Close()
+	}
+}
