@@ -136,8 +136,8 @@ func (h *Handler) run(w *response, r *http.Request, do work) answer {
 	defer context.AfterFunc(r.Context(), cancel)()
 	done := make(chan answer, 1)
 	go func() {
+		defer expire() // wakes the answer, when the slot is free again
 		defer func() { <-h.slots }()
-		defer expire()
 		defer cancel()
 		defer func() {
 			if p := recover(); p != nil {

@@ -626,6 +626,16 @@ func TestSenderWhoIsStillSendingHasItsAnswer(t *testing.T) {
 	}
 }
 
+// TestAnswerFreesItsPlace: one sender at a time needs one place.
+func TestAnswerFreesItsPlace(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	for range 1000 {
+		is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 200)
+	}
+}
+
 // TestSlowBodiesTakePlacesAndNothingElse fills every place with bodies that do not come.
 func TestSlowBodiesTakePlacesAndNothingElse(t *testing.T) {
 	t.Parallel()
