@@ -26,7 +26,7 @@ type part struct {
 
 func vaultPart() part {
 	return part{
-		name: "vault", version: "1.21.4", folder: "vault", estimate: "2 to 5 minutes",
+		name: "vault", version: "1.21.4", folder: "vault", estimate: "4 to 7 minutes",
 		args: []string{"-ldflags=-s -w", "."},
 	}
 }

@@ -79,8 +79,9 @@ func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, 
 	environment := append(plainEnvironment(), "SQA_OPT_OUT=true")
 	err = runToEnd(ctx, Command{
 		Name: "hydra-migrate", Path: executable, Dir: dir.path, Log: dir.file("hydra-migrate.log"),
-		Args: []string{"migrate", "sql", "up", "--yes", "--read-from-env", "--config", config},
-		Env:  append(environment, "DSN="+h.dsn(url.Values{})), // migrations need a connection that is kept
+		Args:    []string{"migrate", "sql", "up", "--yes", "--read-from-env", "--config", config},
+		keepLog: true,
+		Env:     append(environment, "DSN="+h.dsn(url.Values{})), // migrations need a connection that is kept
 	})
 	if err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, 
 		Name: "hydra", Path: executable, Dir: dir.path, Log: dir.file("hydra.log"),
 		Args:  []string{"serve", "all", "--dev", "--sqa-opt-out", "--config", config},
 		Env:   environment,
-		Ready: h.ready, cleanup: dir.remove,
+		Ready: h.ready, cleanup: dir.remove, keepLog: true,
 	})
 	if err != nil {
 		return nil, err

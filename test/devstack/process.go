@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -35,6 +33,7 @@ type Command struct {
 	Family bool
 
 	cleanup func() error // of what was made for the process; may be nil, and is called once or more
+	keepLog bool         // of a failed start, which would else go with its folder
 }
 
 // Process is a child process that can be stopped, frozen, and started again. It does not outlive this process, even
@@ -44,13 +43,6 @@ type Process struct {
 
 	mu  sync.Mutex
 	run *run // nil before the first Start
-}
-
-// run is one life of a process.
-type run struct {
-	cmd   *exec.Cmd
-	guard *os.File      // see guarded; nil without a family
-	ended chan struct{} // closed when the process has ended and was waited for
 }
 
 // errNotRunning is what a signal to a process that has ended fails with.
@@ -92,7 +84,7 @@ func (p *Process) Start(ctx context.Context) error {
 	}
 	if err != nil {
 		p.Kill()
-		return fmt.Errorf("wait until %s is ready: %w%s", p.command.Name, err, keepLog(p.command))
+		return fmt.Errorf("wait until %s is ready: %w%s", p.command.Name, err, failedLog(p.command))
 	}
 	return nil
 }
@@ -110,75 +102,6 @@ func (p *Process) launch() (*run, error) {
 	}
 	p.run = r
 	return r, nil
-}
-
-func launch(command Command) (*run, error) {
-	cmd := exec.Command(command.Path, command.Args...)
-	cmd.Env, cmd.Dir = command.Env, command.Dir
-	cmd.SysProcAttr = childAttributes()
-	if command.Log == "" {
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	} else {
-		log, err := os.OpenFile(command.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		defer log.Close() // the child has its own copy by then
-		cmd.Stdout, cmd.Stderr = log, log
-	}
-	r := &run{cmd: cmd, ended: make(chan struct{})}
-	if command.Family {
-		guard, err := guarded(cmd)
-		if err != nil {
-			return nil, err
-		}
-		defer cmd.ExtraFiles[0].Close()
-		r.guard = guard
-	}
-	started := make(chan error)
-	go r.live(started)
-	if err := <-started; err != nil {
-		return nil, err
-	}
-	return r, nil
-}
-
-// live starts the process and waits for its end, on one thread: Linux kills a child when the thread that started it ends,
-// and this one lasts as long as the child.
-func (r *run) live(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := r.cmd.Start()
-	started <- err
-	if err == nil {
-		_ = r.cmd.Wait() // how it ended is in ProcessState
-	}
-	if r.guard != nil {
-		r.guard.Close()
-	}
-	close(r.ended)
-}
-
-// guarded makes cmd run beside a shell that kills its process group once the returned pipe is closed, be it by this process'
-// death. The attributes of a child reach no further than the child itself, so a family needs this.
-func guarded(cmd *exec.Cmd) (*os.File, error) {
-	const script = `(trap '' HUP INT TERM; read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec 3<&- "$@"`
-	path, err := exec.LookPath(cmd.Path)
-	if err != nil {
-		return nil, err
-	}
-	shell, err := exec.LookPath("sh")
-	if err != nil {
-		return nil, err
-	}
-	theirs, ours, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	cmd.Args = append([]string{"sh", "-c", script, "sh", path}, cmd.Args[1:]...)
-	cmd.Path = shell
-	cmd.ExtraFiles = []*os.File{theirs}
-	return ours, nil
 }
 
 // Signal sends a signal to the process, and to those it started if it has a family.
@@ -289,52 +212,17 @@ func (p *Process) current() *run {
 	return p.run
 }
 
-func (r *run) running() bool {
-	if r == nil {
-		return false
+// failedLog says where the log of a process that failed is, as the end of an error's text.
+func failedLog(command Command) string {
+	if !command.keepLog {
+		return ""
 	}
-	select {
-	case <-r.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-func (r *run) signal(signal syscall.Signal) error {
-	if r.guard != nil {
-		return syscall.Kill(-r.cmd.Process.Pid, signal)
-	}
-	return r.cmd.Process.Signal(signal)
-}
-
-// while returns a context that ends with ctx, or when the process does.
-func (r *run) while(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case <-r.ended:
-			cancel(fmt.Errorf("it ended (%s)", r.cmd.ProcessState))
-		case <-ctx.Done():
-			cancel(ctx.Err())
-		}
-	}()
-	return ctx
-}
-
-// keepLog copies the log of a process that failed to where it outlives the state folder, and says where as the end of an
-// error's text.
-func keepLog(command Command) string {
 	dir, err := cacheDir("failed")
 	if err != nil {
 		return ""
 	}
-	content, err := os.ReadFile(command.Log)
-	if err != nil {
-		return ""
-	}
 	kept := filepath.Join(dir, command.Name+".log")
-	if err := os.WriteFile(kept, content, 0o600); err != nil {
+	if err := os.Rename(command.Log, kept); err != nil {
 		return ""
 	}
 	return "; its log: " + kept
@@ -348,7 +236,7 @@ func runToEnd(ctx context.Context, command Command) error {
 	}
 	<-p.Ended()
 	if code := p.ExitCode(); code != 0 {
-		return fmt.Errorf("run %s: exit code %d%s", command.Name, code, keepLog(command))
+		return fmt.Errorf("run %s: exit code %d%s", command.Name, code, failedLog(command))
 	}
 	return nil
 }

@@ -68,6 +68,7 @@ func startPrometheus(ctx context.Context, dir *state, options PrometheusOptions)
 			"--web.listen-address=" + address,
 		},
 		cleanup: dir.remove,
+		keepLog: true,
 		Ready: func(ctx context.Context) error {
 			return call(ctx, client, http.MethodGet, p.URL+"/-/ready", nil, nil, nil)
 		},

@@ -18,6 +18,7 @@ import (
 func TestPrometheusScrapesTheFunction(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
+	needBinaries(t)
 	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		is.Equal(r.URL.Path, "/metrics")
 		fmt.Fprintln(w, "coffeebuddy_ready 1")

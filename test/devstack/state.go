@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -22,8 +23,11 @@ func cacheDir(elements ...string) (string, error) {
 	return dir, nil
 }
 
-// state is the folder of one running stack or server: data, configuration, logs and the ports it took. Who holds its lock is
-// alive; a folder without one is a killed launcher's.
+// lockSuffix makes the name of a folder's lock from its own.
+const lockSuffix = ".lock"
+
+// state is the folder of one running stack or server: data, configuration, logs and the ports it took. Beside it is a lock that its owner
+// holds as long as it lives: a folder whose lock is free is a killed launcher's.
 type state struct {
 	path string
 	// remove deletes the folder and what is in it, the reservations of ports included. It may be called again.
@@ -44,12 +48,12 @@ func newState(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the state folder: %w", err)
 	}
-	lock, err := tryLock(filepath.Join(path, "lock"))
+	lock, err := tryLock(path + lockSuffix)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
 	remove := sync.OnceValue(func() error {
-		if err := errors.Join(os.RemoveAll(path), lock.Close()); err != nil {
+		if err := removeLocked(path, lock); err != nil {
 			return fmt.Errorf("remove the state folder: %w", err)
 		}
 		return nil
@@ -78,20 +82,23 @@ func lockStacks(ctx context.Context) (stacks string, unlock func(), err error) {
 // removeStale removes the folders that nobody holds the lock of. What cannot be removed now, because a killed launcher's servers are still
 // ending, is left to the next start.
 func removeStale(stacks string) error {
-	folders, err := os.ReadDir(stacks)
+	entries, err := os.ReadDir(stacks)
 	if err != nil {
 		return err
 	}
-	for _, folder := range folders {
-		path := filepath.Join(stacks, folder.Name())
-		lock, err := tryLock(filepath.Join(path, "lock"))
-		if err != nil {
-			continue
+	for _, entry := range entries {
+		path := filepath.Join(stacks, strings.TrimSuffix(entry.Name(), lockSuffix))
+		if lock, err := tryLock(path + lockSuffix); err == nil {
+			_ = removeLocked(path, lock)
 		}
-		_ = os.RemoveAll(path)
-		lock.Close()
 	}
 	return nil
+}
+
+// removeLocked removes a folder and then its lock, which the caller holds. The lock is the last to go: without it, another launcher
+// would take the folder for its own to remove.
+func removeLocked(path string, lock *os.File) error {
+	return errors.Join(os.RemoveAll(path), os.Remove(lock.Name()), lock.Close())
 }
 
 // file returns the path of a file in the folder.

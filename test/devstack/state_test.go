@@ -21,17 +21,19 @@ func TestStateOfAKilledLauncherIsRemoved(t *testing.T) {
 	is.NoErr(err)
 	stale := filepath.Join(filepath.Dir(alive.path), "stale")
 	is.NoErr(os.Mkdir(stale, 0o700))
-	is.NoErr(os.WriteFile(filepath.Join(stale, "lock"), nil, 0o600)) // and nobody holds it
-	is.NoErr(os.Mkdir(stale+"-sooner", 0o700))                       // killed before it took its lock
+	is.NoErr(os.WriteFile(stale+".lock", nil, 0o600)) // and nobody holds it
+	is.NoErr(os.Mkdir(stale+"-sooner", 0o700))        // killed before it took its lock
 
 	next, err := newState(t.Context())
 	is.NoErr(err)
 	is.True(!exists(stale))
+	is.True(!exists(stale + ".lock"))
 	is.True(!exists(stale + "-sooner"))
 	is.True(exists(alive.path)) // a running one is not touched
 	is.NoErr(alive.remove())
 	is.NoErr(alive.remove()) // again
 	is.True(!exists(alive.path))
+	is.True(!exists(alive.path + ".lock"))
 	is.NoErr(next.shared().remove())
 	is.True(exists(next.path)) // not its own to remove
 }
@@ -83,4 +85,21 @@ func TestLockWaits(t *testing.T) {
 	taken, err := lock(t.Context(), path)
 	is.NoErr(err)
 	is.NoErr(taken.Close())
+}
+
+func TestFailedStartKeepsItsLog(t *testing.T) {
+	is := is.New(t)
+	emptyCache(t)
+	dir, err := newState(t.Context())
+	is.NoErr(err)
+	_, err = StartProcess(t.Context(), Command{
+		Name: "shell", Path: "/bin/sh", Args: []string{"-c", "echo no coffee; exit 1"}, Log: dir.file("shell.log"),
+		Ready: func(context.Context) error { return errNotRunning }, keepLog: true,
+	})
+	is.NoErr(dir.remove())
+	_, log, found := strings.Cut(err.Error(), "; its log: ")
+	is.True(found)
+	content, err := os.ReadFile(log)
+	is.NoErr(err)
+	is.Equal(string(content), "no coffee\n")
 }

@@ -89,6 +89,7 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 	v.Process, err = StartProcess(ctx, Command{
 		Name: "vault", Path: executable, Args: args, Env: plainEnvironment(), Dir: dir.path, Log: dir.file("vault.log"),
 		Ready:   v.answers,
+		keepLog: true,
 		cleanup: func() error { v.audit.close(); return dir.remove() },
 	})
 	if err != nil {

@@ -63,7 +63,7 @@ func attend(ctx context.Context, path string, command []string, stack *devstack.
 	case <-process.Ended():
 		return process.ExitCode(), nil
 	case received := <-signals:
-		fmt.Fprintf(out, "\nwaiting for %s to end; Ctrl-C kills it\n", command[0])
+		fmt.Fprintf(out, "\nwaiting for %s to end; Ctrl-C kills it\n", strings.Join(command, " "))
 		_ = process.Signal(passOn(path, received)) // it may have just ended
 	}
 	for {
@@ -111,7 +111,7 @@ func announce(ctx context.Context, process *devstack.Process, url string, out io
 		if response, err := client.Get(url + "/health/ready"); err == nil {
 			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
-				fmt.Fprintf(out, "\nready: %s/health/ready answers 200; Ctrl-C stops it and the platform\n\n", url)
+				fmt.Fprintf(out, "\nready: %s/health/ready answers 200; Ctrl-C stops it and the platform\n", url)
 				return
 			}
 		}
