@@ -1,30 +1,49 @@
 # The commands of this project. `make help` lists them.
 
-GO      ?= go
-TOOL    := $(GO) tool -modfile=test/tools/go.mod
-MODULES := . test/func
+GO       ?= go
+LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
+MODULES  := . test/func test/devstack test/e2e
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
+# Binaries, not `go run`, which would die of a signal before what it runs has ended.
 .PHONY: run
-run: ## Run the function on port 8080, with the settings of the environment
-	@echo "Not ready until VAULT_ADDR, VAULT_TOKEN and ORY_BASE_URL are set; the README lists all settings." >&2
-	$(GO) run ./function
+run: bin/function bin/devstack ## Run the function: on the servers that VAULT_ADDR, VAULT_TOKEN and ORY_BASE_URL name, else on a platform of its own
+	@if [ -n "$$VAULT_ADDR" ] && [ -n "$$VAULT_TOKEN" ] && [ -n "$$ORY_BASE_URL" ]; then \
+		echo "on the Vault and Ory of the environment" >&2; exec bin/function; \
+	else \
+		exec bin/devstack run -- bin/function; \
+	fi
+
+.PHONY: platform
+platform: bin/devstack ## Run the platform alone, for a function in a debugger
+	@exec bin/devstack platform
+
+.PHONY: bin/function bin/devstack
+bin/function:
+	@$(GO) build -o $@ ./function
+bin/devstack:
+	@$(GO) build -C test/devstack -o "$(CURDIR)/$@" ./cmd/devstack
 
 .PHONY: test
-test: ## Run the tests, with the race detector and in random order
-	@for module in $(MODULES); do \
-		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 ./...) || exit 1; \
+test: ## Run the quick tests, with the race detector and in random order
+	@for module in . test/func test/devstack; do \
+		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
+	done
+
+.PHONY: e2e
+e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, then two minutes of chaos
+	@bin/devstack build
+	@for module in test/devstack test/e2e; do \
+		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
 	done
 
 .PHONY: lint
-lint: ## Check format and code; the linter is built the first time (minutes)
-	@echo "== lint"
-	@for module in $(MODULES); do (cd $$module && $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint run ./...) || exit 1; done
-	@echo "== known vulnerabilities"
-	@test/tools/vulnerabilities $(MODULES)
+lint: ## Check format, code, and known vulnerabilities
+	@for module in $(MODULES); do echo "== lint $$module" && (cd $$module && $(LINT) run ./...) || exit 1; done
+	@echo "== known vulnerabilities" && test/tools/vulnerabilities $(MODULES)
 
 .PHONY: fuzz
 fuzz: ## Send anything at all to POST / and to the settings, a minute each
@@ -33,8 +52,8 @@ fuzz: ## Send anything at all to POST / and to the settings, a minute each
 
 .PHONY: bench
 bench: ## Measure; docs/performance.md says how to read it
-	$(GO) test -run '^$$' -bench . -benchtime 3s ./handler ./function
+	$(GO) test -run '^$$' -bench . ./handler ./function
 
 .PHONY: fmt
 fmt: ## Format the code
-	$(TOOL) golangci-lint fmt ./...
+	@for module in $(MODULES); do (cd $$module && $(LINT) fmt ./...) || exit 1; done
