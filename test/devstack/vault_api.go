@@ -31,8 +31,7 @@ func (v *Vault) LookupSelf(ctx context.Context, token Secret) (status int, err e
 }
 
 func statusOf(err error) (int, error) {
-	var status *StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*StatusError](err); ok {
 		return status.Status, nil
 	}
 	if err != nil {

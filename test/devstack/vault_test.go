@@ -221,8 +221,7 @@ func lookup(t *testing.T, vault *devstack.Vault, token devstack.Secret) int {
 
 // status returns the status that err stands for, or 0.
 func status(err error) int {
-	var status *devstack.StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*devstack.StatusError](err); ok {
 		return status.Status
 	}
 	return 0
