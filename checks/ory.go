@@ -57,18 +57,16 @@ func (o *Ory) Configuration() *ory.Configuration {
 
 // Check asks for the server's own readiness.
 func (o *Ory) Check(ctx context.Context) error {
-	client := o.Configuration().HTTPClient
-	err := checkReady(ctx, client, o.base+"/health/ready")
+	err := checkReady(ctx, o.Configuration().HTTPClient, o.base+"/health/ready")
 	if ReasonOf(err) == ReasonTLS {
-		o.discard(client)
+		o.discard()
 	}
 	return err
 }
 
-func (o *Ory) discard(client *http.Client) {
+func (o *Ory) discard() {
 	o.building.Lock()
 	defer o.building.Unlock()
-	client.CloseIdleConnections()
 	o.built = nil
 }
 

@@ -80,7 +80,7 @@ func classify(err error) *Error {
 		return known
 	case isAlert(err): // a TLS 1.3 server may refuse our side after the handshake
 		return &Error{ReasonTLS, "ended by a TLS alert"}
-	case errors.As(err, &dns):
+	case errors.As(err, &dns) && !dns.IsTimeout: // one that does not answer is a timeout, as the check's own deadline may say first
 		return &Error{ReasonDNS, dnsDetail(dns)}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &netError) && netError.Timeout():
@@ -103,11 +103,8 @@ func closedIdle(err error) bool {
 }
 
 func dnsDetail(err *net.DNSError) string {
-	switch {
-	case err.IsNotFound:
+	if err.IsNotFound {
 		return "no such host"
-	case err.IsTimeout:
-		return "the name server did not answer"
 	}
 	return "the host's name cannot be resolved"
 }

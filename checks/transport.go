@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -18,8 +17,6 @@ const bodyLimit = 64 << 10
 
 // newTransport returns a transport for one dependency that takes nothing from
 // the environment: no proxy, and roots for TLS as given (nil means the system's).
-//
-// The caller closes its idle connections when it builds another.
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:       nil, // a proxy would see the token of a plain http Vault
@@ -27,7 +24,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		// Our own handshake, because its errors have no common type: outside of it
 		// they could not be told from a server that speaks no HTTP.
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := withDeadline(ctx)
+			ctx, cancel := withDeadline(ctx) // of the handshake, too
 			defer cancel()
 			host, _, err := net.SplitHostPort(addr)
 			if err != nil {
@@ -48,8 +45,10 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		},
 		DisableCompression:     true, // so that the limit counts what was sent, and no small body unpacks to a large one
 		MaxResponseHeaderBytes: bodyLimit,
-		MaxIdleConnsPerHost:    2,
-		IdleConnTimeout:        30 * time.Second, // a function that nobody asks keeps no connection for long
+		// A connection for each request. On a kept one, a server that closes it for being
+		// idle looks as if it were down, unless net/http sends the request once more; and
+		// a lookup that is sent twice may spend two uses of its token.
+		DisableKeepAlives: true,
 	}
 }
 
@@ -83,14 +82,7 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		ctx = context.WithValue(ctx, deadlineKey{}, deadline)
 	}
-	req = req.WithContext(ctx)
-	if req.Body == nil || req.Body == http.NoBody {
-		// net/http sends a request without a body again when a connection that was
-		// used before breaks. Once is once: a lookup may spend a use of its token.
-		// An empty body of unknown length cannot be sent again, and is not sent at all.
-		req.Body, req.GetBody = io.NopCloser(strings.NewReader("")), nil
-	}
-	resp, err := b.next.RoundTrip(req)
+	resp, err := b.next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -112,11 +104,4 @@ func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	resp.ContentLength = int64(len(body))
 	return resp, nil
-}
-
-// CloseIdleConnections lets http.Client.CloseIdleConnections through.
-func (b bounded) CloseIdleConnections() {
-	if c, ok := b.next.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
 }

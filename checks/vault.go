@@ -50,7 +50,7 @@ type Vault struct {
 	lookup lookup // of the check alone, which runs one at a time
 }
 
-// vaultClients is one connection pool with and without the function's identity.
+// vaultClients is one http.Client with and without the function's identity.
 type vaultClients struct {
 	anonymous, identified *vault.Client
 	http                  *http.Client
@@ -155,10 +155,7 @@ func (v *Vault) clients() (*vaultClients, error) {
 func (v *Vault) discard() {
 	v.building.Lock()
 	defer v.building.Unlock()
-	if v.built != nil {
-		v.built.http.CloseIdleConnections()
-		v.built = nil
-	}
+	v.built = nil
 }
 
 // buildVaultClients builds the clients from config alone. vault/api would read

@@ -441,6 +441,24 @@ func TestConnectionsAreNotLeftBehind(t *testing.T) {
 	}
 }
 
+// TestServerThatClosesIdleConnectionsIsUp: a check that starts as the server closes
+// a connection for being idle must not take it for a failure.
+func TestServerThatClosesIdleConnectionsIsUp(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"ok"}`)
+	}))
+	server.Config.IdleTimeout = 5 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	ory := checks.NewOry(server.URL)
+	for range 200 {
+		is.Equal(check(t, ory), checks.Reason(""))
+		time.Sleep(5 * time.Millisecond) // as the server's patience ends
+	}
+}
+
 // TestOneCheckIsOneRequest: net/http would send a request again when a connection
 // that was used before breaks, and a lookup may spend a use of its token.
 func TestOneCheckIsOneRequest(t *testing.T) {

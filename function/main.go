@@ -50,7 +50,7 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 	server := newServer(function, settings)
 	server.ConnState = silent.changed
 	function.Listening()
-	ended := make(chan error, 2)
+	ended := make(chan error, 1)
 	go func() { ended <- fmt.Errorf("serve: %w", server.Serve(listener)) }()
 	function.Log().Info("listening", "port", settings.Port)
 	select {
@@ -63,7 +63,7 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 	defer cancel()
 	function.Drain()
 	drained := make(chan error, 1)
-	go func() { drained <- drain(ctx, function, server, silent) }()
+	go func() { drained <- drain(ctx, function, server, listener, silent) }()
 	go function.Log().Info("draining", "timeout_seconds", settings.ShutdownTimeout.Seconds()) // a log that blocks holds up no end
 	select {
 	case err := <-drained:
@@ -74,9 +74,12 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 }
 
 // drain answers what is in flight, and what was racing the signal, until ctx ends.
-func drain(ctx context.Context, function *coffeebuddy.Function, server *http.Server, silent *silentConns) error {
-	// net/http drops, unanswered, what it reads after Shutdown began.
+func drain(ctx context.Context, function *coffeebuddy.Function, server *http.Server, listener net.Listener, silent *silentConns) error {
+	// net/http drops, unanswered, what it reads after Shutdown began. So no connection
+	// comes any more, and those that have come get their request read, before it does.
 	time.Sleep(300 * time.Millisecond)
+	_ = listener.Close()
+	time.Sleep(50 * time.Millisecond)
 	silent.close()
 	// Its error is that connections are left. What counts is whether one has a request.
 	shutdown := server.Shutdown(ctx)

@@ -36,8 +36,8 @@ func cause(err error) error {
 	return errors.New("not an address of this machine")
 }
 
-// silentConns are the connections on which nothing was sent yet. http.Server waits
-// up to 5 s for them when it shuts down, though there is nothing to answer.
+// silentConns are the connections that have not sent a whole request yet. http.Server
+// waits up to 5 s for them when it shuts down, though there is nothing to answer.
 type silentConns struct {
 	mu   sync.Mutex
 	open map[net.Conn]bool

@@ -45,7 +45,7 @@ func modeOf(header http.Header) (mode, error) {
 	}
 	mediaType := mediaTypeOf(header.Get("Content-Type"))
 	switch {
-	case len(header["Content-Type"]) > 1 && !hasEventHeader(header):
+	case len(header["Content-Type"]) > 1 && (mediaType == "application/cloudevents+json" || !hasEventHeader(header)):
 		return 0, errMediaType // which of them counts differs from reader to reader
 	case mediaType == "application/cloudevents+json":
 		return structured, nil
@@ -452,7 +452,11 @@ func timestamp(s string) (time.Time, error) {
 		s, leap = s[:16]+":59"+s[19:], time.Second
 	}
 	at, err := time.Parse(time.RFC3339Nano, s)
-	if err == nil && (s[13] != ':' || strings.Contains(s, ",")) {
+	_, offset := at.Zone()
+	switch utc := at.UTC(); {
+	case err != nil:
+	case s[13] != ':', strings.Contains(s, ","), offset <= -24*3600, offset >= 24*3600, strings.HasSuffix(s, ":60"),
+		leap > 0 && (utc.Hour() != 23 || utc.Minute() != 59):
 		err = errors.New("not a time of RFC 3339")
 	}
 	return at.Add(leap), err
@@ -464,7 +468,11 @@ func uriReference(s string) (types.URIRef, error) {
 		return types.URIRef{}, errors.New("not a URI-reference")
 	}
 	u, err := url.Parse(s)
-	if err != nil || strings.ContainsAny(u.Path+u.RawQuery+u.Fragment, "[]") { // brackets are for addresses in hosts
+	rest := ""
+	if err == nil {
+		rest = u.Opaque + u.EscapedPath() + u.RawQuery + u.EscapedFragment()
+	}
+	if err != nil || strings.ContainsAny(rest, "[]") || strings.Count(s, "#") > 1 { // brackets are for addresses in hosts
 		return types.URIRef{}, errors.New("not a URI-reference")
 	}
 	return types.URIRef{URL: *u}, nil

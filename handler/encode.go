@@ -14,10 +14,11 @@ import (
 // encode returns the headers of an event in binary mode (HTTP binding, section
 // 3.1). A reply that lacks an id or a time is given one; any other fault is an
 // error: half an event would be a malformed reply to a broker.
-func encode(e *event.Event) (map[string][]string, error) {
-	if e.Context == nil {
+func encode(reply *event.Event) (map[string][]string, error) {
+	if reply.Context == nil {
 		return nil, errors.New("encode an event: it is empty")
 	}
+	e := reply.Clone() // a receiver may reply with the same event each time
 	if e.ID() == "" {
 		e.SetID(rand.Text())
 	}

@@ -190,11 +190,6 @@ func readBody(w *response, r *http.Request) ([]byte, error) {
 	if _, err := body.ReadFrom(http.MaxBytesReader(w.ResponseWriter, r.Body, bodyLimit)); err != nil {
 		return nil, err
 	}
-	// The server's deadline was for reading. Left in place it would end the
-	// request's context, as if the sender had left, while the receiver works.
-	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return nil, err
-	}
 	return body.Bytes(), nil
 }
 
@@ -222,9 +217,7 @@ func writeError(w http.ResponseWriter, a answer) {
 	if a.attribute != "" {
 		body += `,"attribute":"` + a.attribute + `"`
 	}
-	body += "}\n"
-	header["Content-Length"] = []string{strconv.Itoa(len(body))} // it may be flushed before the end
-	write(w, a.status, header, []byte(body))
+	write(w, a.status, header, []byte(body+"}\n"))
 }
 
 // printable returns what a log may hold of a value that a sender chose: its

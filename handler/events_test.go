@@ -100,6 +100,11 @@ func TestBinaryEvents(t *testing.T) {
 		{"a time with a comma", event1("Ce-Time", "2020-01-02T03:04:05,5Z"), "1", 400, malformed("time")},
 		{"a time in small letters", event1("Ce-Time", "2020-01-02t03:04:05z"), "1", 200, "1"},
 		{"a leap second", event1("Ce-Time", "2016-12-31T23:59:60.5Z"), "1", 200, "1"},
+		{"a time with an offset of a day", event1("Ce-Time", "2020-01-02T03:04:05%2B24:00"), "1", 400, malformed("time")},
+		{"a leap second at noon", event1("Ce-Time", "2016-12-31T12:00:60Z"), "1", 400, malformed("time")},
+		{"a source with two fragments", event1("Ce-Source", "/x#a#b"), "1", 400, malformed("source")},
+		{"a source with escaped brackets", event1("Ce-Source", "/x%255B1%255D"), "1", 200, "1"},
+		{"an opaque source with brackets", event1("Ce-Source", "urn:a[b"), "1", 400, malformed("source")},
 		{"a source with brackets in its path", event1("Ce-Source", "a[b"), "1", 400, malformed("source")},
 		{"a source at an address", event1("Ce-Source", "//[::1]/s"), "1", 200, "1"},
 		{"a content type of one word", event1("Content-Type", "json"), "1", 400, malformed("datacontenttype")},
@@ -273,6 +278,7 @@ func TestMediaTypes(t *testing.T) {
 		})
 	}
 	is := is.New(t)
+	is.Equal(f.ask("POST", "/", structured, append(event1("-Content-Type"), "Content-Type", "application/cloudevents+json", "Content-Type", "x/y")...).Code, 415)
 	is.Equal(f.ask("POST", "/", "[]", event1("Content-Type", "application/cloudevents-batch+json")...).Code, 415) // with headers of an event, too
 }
 
@@ -595,6 +601,16 @@ func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
 			is.True(resp.Close) // the rest of the body is not the next request
 		})
 	}
+	t.Run("a handler that writes nothing", func(t *testing.T) {
+		is := is.New(t)
+		silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler.Lingering(w, r, func(http.ResponseWriter, *http.Request) {})
+		}))
+		defer silent.Close()
+		resp := raw(t, silent.Listener.Addr(), "POST /"+announced+"x\r\n\r\n", "POST")
+		is.Equal(resp.StatusCode, 200)
+		is.True(resp.Close)
+	})
 	t.Run("too many in flight", func(t *testing.T) {
 		is := is.New(t)
 		first, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -607,6 +623,32 @@ func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
 		is.Equal(resp.StatusCode, 503)
 		is.Equal(resp.Header.Get("Retry-After"), "1")
 	})
+}
+
+// TestSmallBodyCostsNoConnection: refused or not, the next request comes on the same.
+func TestSmallBodyCostsNoConnection(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	server := httptest.NewUnstartedServer(newFunction(t))
+	var connections atomic.Int64
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	for _, path := range []string{"/", "/x", "/health/live"} {
+		for _, body := range []string{"{}", strings.Repeat(" ", 60<<10)} {
+			resp, err := http.Post(server.URL+path, "text/plain", strings.NewReader(body))
+			is.NoErr(err)
+			_, err = io.Copy(io.Discard, resp.Body)
+			is.NoErr(err)
+			resp.Body.Close()
+			is.True(resp.StatusCode >= 400)
+		}
+	}
+	is.Equal(connections.Load(), int64(1))
 }
 
 // TestSenderWhoIsStillSendingHasItsAnswer: a connection that is closed on it would

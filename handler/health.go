@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"strconv"
 )
 
 // healthHeader is the header of every health answer. The slices are shared, which
@@ -60,6 +61,9 @@ func Unstarted() http.Handler {
 // write is the one place that writes a JSON answer: headers, then status, then body.
 func write(w http.ResponseWriter, status int, header map[string][]string, body []byte) {
 	maps.Copy(w.Header(), header)
+	if resp, ok := w.(*response); ok && resp.body != nil {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body))) // it may be flushed before the end
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a caller who has left is not told
 }

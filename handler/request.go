@@ -17,8 +17,8 @@ import (
 type response struct {
 	http.ResponseWriter
 
-	code      int  // 0 until a status was written
-	unread    bool // the request's body has not been read to its end
+	code      int          // 0 until a status was written
+	body      *requestBody // of the request, nil if it has none
 	requestID string
 	event     []slog.Attr // of an event that was understood
 }
@@ -29,7 +29,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(code int) {
 	if w.code == 0 && code >= 200 {
 		w.code = code
-		if w.unread {
+		if w.body != nil && !w.body.finished() {
 			w.Header().Set("Connection", "close") // what is left of the body is not the next request
 		}
 	}
@@ -43,18 +43,28 @@ func (w *response) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// A requestBody tells its response when it has been read to its end.
+// A requestBody knows whether it has been read to its end.
 type requestBody struct {
 	io.ReadCloser
-	response *response
+
+	connection *http.ResponseController
+	small      bool // announced, and sent without being asked for
+	ended      bool
 }
 
-func (b requestBody) Read(p []byte) (int, error) {
+func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.response.unread = false
-	}
+	b.ended = b.ended || err == io.EOF
 	return n, err
+}
+
+// finished reports whether the body has been read to its end, or can be at once: a
+// small one has mostly come with its headers, and costs no connection then.
+func (b *requestBody) finished() bool {
+	if !b.ended && b.small && b.connection.SetReadDeadline(time.Now().Add(5*time.Millisecond)) == nil {
+		_, _ = io.Copy(io.Discard, b)
+	}
+	return b.ended
 }
 
 // lingering answers a request whose body is not read at once, and reads on for a
@@ -66,12 +76,22 @@ func lingering(w http.ResponseWriter, r *http.Request, next func(*response, *htt
 		next(resp, r)
 		return
 	}
-	resp.unread = true
-	r.Body = requestBody{r.Body, resp}
 	connection := http.NewResponseController(w)
+	resp.body = &requestBody{
+		ReadCloser: r.Body,
+		connection: connection,
+		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && r.Header.Get("Expect") == "",
+	}
+	r.Body = resp.body
 	duplex := connection.EnableFullDuplex() == nil // false in a test without a connection
 	next(resp, r)
-	if !resp.unread || !duplex || connection.Flush() != nil || connection.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	if !duplex || resp.body.ended {
+		return
+	}
+	if resp.code == 0 {
+		resp.WriteHeader(http.StatusOK) // as net/http would, but with what goes with an unread body
+	}
+	if connection.Flush() != nil || connection.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
@@ -90,18 +110,19 @@ func (h *Handler) timed(resp *response, r *http.Request) {
 	resp.Header()["X-Request-Id"] = []string{resp.requestID}
 	defer func() {
 		h.inFlight.Add(-1)
-		if resp.code == 0 {
-			resp.code = http.StatusOK // what net/http sends for a handler that wrote nothing
+		code := resp.code
+		if code == 0 {
+			code = http.StatusOK // what net/http sends for a handler that wrote nothing
 		}
 		route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(began)
-		h.metrics.observe(route, method, resp.code, took)
-		h.log(r, resp, route, method, took)
+		h.metrics.observe(route, method, code, took)
+		h.log(r, resp, code, route, method, took)
 	}()
 	h.recovered(resp, r)
 }
 
 // log writes a request's line: the fields below and no others.
-func (h *Handler) log(r *http.Request, w *response, route *route, method string, took time.Duration) {
+func (h *Handler) log(r *http.Request, w *response, code int, route *route, method string, took time.Duration) {
 	level := slog.LevelInfo
 	if route.quiet {
 		level = slog.LevelDebug
@@ -113,7 +134,7 @@ func (h *Handler) log(r *http.Request, w *response, route *route, method string,
 	attrs = append(attrs,
 		slog.String("route", route.path),
 		slog.String("method", method),
-		slog.Int("code", w.code),
+		slog.Int("code", code),
 		slog.Float64("duration_seconds", took.Seconds()))
 	attrs = append(attrs, correlation(r, w)...)
 	attrs = append(attrs, w.event...)

@@ -1,0 +1,8 @@
+package handler
+
+import "net/http"
+
+// Lingering is the outermost of the handler's layers around any other handler.
+func Lingering(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
+	lingering(w, r, func(w *response, r *http.Request) { next(w, r) })
+}
