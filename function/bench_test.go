@@ -54,7 +54,7 @@ func (p *program) stop() {
 	_ = p.Wait()
 }
 
-// BenchmarkThroughput is a round of half a second for each request in turn, over
+// BenchmarkThroughput is a round of 150 ms for each request in turn, over
 // eight connections, each asked as soon as it has answered. The client writes fixed
 // bytes and counts those that come back, so that little but the server is measured.
 // What counts is the median over the rounds of the ratio to bare net/http, measured
@@ -94,7 +94,7 @@ func BenchmarkThroughput(b *testing.B) {
 // rate returns how many requests a program answers in a second.
 func rate(b *testing.B, p *program, request string) float64 {
 	b.Helper()
-	const span = 500 * time.Millisecond
+	const span = 150 * time.Millisecond
 	var answered atomic.Int64
 	var clients sync.WaitGroup
 	began := time.Now()

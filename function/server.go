@@ -13,14 +13,14 @@ import (
 )
 
 func newServer(function *coffeebuddy.Function, settings coffeebuddy.Settings) *http.Server {
-	const read = 15 * time.Second // a body of 1 MiB at 70 kB/s
+	const read = 5 * time.Second
 	return &http.Server{
 		Handler:           function,
-		ReadHeaderTimeout: 5 * time.Second,                               // a client that sends no request holds nothing for long
-		ReadTimeout:       read,                                          // nor one that sends no body
-		WriteTimeout:      read + settings.EventTimeout + 10*time.Second, // from the end of the headers: above the longest receiver
-		IdleTimeout:       120 * time.Second,                             // queue-proxy keeps connections for 90 s: shorter would give stray 502s
-		MaxHeaderBytes:    32 << 10,                                      // an event's attributes are headers
+		ReadHeaderTimeout: read,                                   // a client that sends no request holds nothing for long
+		ReadTimeout:       read,                                   // nor one that sends no body; an event's has more, from its handler
+		WriteTimeout:      settings.EventTimeout + 30*time.Second, // from the end of the headers: above the slowest body and the longest receiver
+		IdleTimeout:       120 * time.Second,                      // queue-proxy keeps connections for 90 s: shorter would give stray 502s
+		MaxHeaderBytes:    32 << 10,                               // an event's attributes are headers
 		ErrorLog:          slog.NewLogLogger(function.Log().Handler(), slog.LevelWarn),
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other: 404

@@ -16,8 +16,13 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// bodyLimit is the size of the largest body, in bytes.
-const bodyLimit = 1 << 20
+const (
+	// bodyLimit is the size of the largest body, in bytes.
+	bodyLimit = 1 << 20
+
+	// bodyTimeout is how long a body may take to come: 1 MiB at 70 kB/s.
+	bodyTimeout = 15 * time.Second
+)
 
 // An answer is what a sender gets: a status, and what was replied or an error's word.
 type answer struct {
@@ -184,6 +189,8 @@ func readBody(w *response, r *http.Request) ([]byte, error) {
 	if r.ContentLength > bodyLimit {
 		return nil, &http.MaxBytesError{Limit: bodyLimit}
 	}
+	// Where the connection has no deadlines, in a test, the body is there already.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
 	var body bytes.Buffer
 	body.Grow(int(min(max(r.ContentLength, 0), 16<<10)) + bytes.MinRead)
 	// The ResponseWriter is net/http's own here: only that one is told to close.

@@ -118,7 +118,7 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "" && r.Method != http.MethodConnect {
 		r.URL.Path = "/" // POST http://host, which is the same (RFC 9110, section 4.2.3)
 	}
-	if !strings.HasPrefix(r.URL.Path, "/") || r.URL.Path != path.Clean(r.URL.Path) {
+	if !strings.HasPrefix(r.URL.Path, "/") || unclean(r.URL.Path) {
 		http.NotFound(w, r)
 		return
 	}
@@ -127,6 +127,11 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	h.mux.ServeHTTP(w, r)
+}
+
+// unclean reports whether a path has empty segments, "." or "..".
+func unclean(p string) bool {
+	return strings.Contains(p, "//") || strings.Contains(p, "/.") && path.Clean(p) != strings.TrimSuffix(p, "/")
 }
 
 // Drain makes every answer from now on ask for the connection to be closed, so
