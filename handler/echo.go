@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -48,11 +49,13 @@ func (h *Handler) echoPlain(body []byte) (answer, error) {
 }
 
 func (h *Handler) echoOf(message json.RawMessage) ([]byte, error) {
-	line, err := json.Marshal(echoed{message, h.config.App, h.config.Environment, h.config.Version})
-	if err != nil {
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false) // what came goes back as it came
+	if err := encoder.Encode(echoed{message, h.config.App, h.config.Environment, h.config.Version}); err != nil {
 		return nil, fmt.Errorf("encode the echo: %w", err)
 	}
-	return append(line, '\n'), nil
+	return line.Bytes(), nil
 }
 
 // message returns an event's data as JSON: as it is if it is JSON, text as a

@@ -58,6 +58,7 @@ func TestBinaryEvents(t *testing.T) {
 		{"what func invoke sends", event1("Ce-Time", "2026-01-01T00:00:00Z"), `{"message":"Hello World"}`, 200, `{"message":"Hello World"}`},
 		{"no data", event1(), "", 200, "null"},
 		{"text", event1("Content-Type", "text/plain; charset=utf-8"), "hi", 200, `"hi"`},
+		{"JSON that HTML would escape", event1(), `"<é>&"`, 200, `"<é>&"`},
 		{"bytes", event1("Content-Type", "application/octet-stream"), "\xff\x00", 200, `"/wA="`},
 		{"no content type, JSON", event1("-Content-Type"), `[1]`, 200, `[1]`},
 		{"no content type, text", event1("-Content-Type"), `{`, 200, `"{"`},
