@@ -13,6 +13,6 @@ func DialVault(v *Vault, dial func() net.Conn) {
 	if err != nil {
 		panic(err)
 	}
-	transport := clients.http.Transport.(bounded).next.(*http.Transport)
+	transport := clients.identified.CloneConfig().HttpClient.Transport.(bounded).next.(*http.Transport)
 	transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(), nil }
 }

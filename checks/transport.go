@@ -20,17 +20,15 @@ const bodyLimit = 64 << 10
 func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:       nil, // a proxy would see the token of a plain http Vault
-		DialContext: dial,
+		DialContext: inTime(new(net.Dialer).DialContext),
 		// Our own handshake, because its errors have no common type: outside of it
 		// they could not be told from a server that speaks no HTTP.
-		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := withDeadline(ctx) // of the handshake, too
-			defer cancel()
+		DialTLSContext: inTime(func(ctx context.Context, network, addr string) (net.Conn, error) {
 			host, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, err
 			}
-			conn, err := dial(ctx, network, addr)
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -42,7 +40,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 				return nil, handshakeError(err)
 			}
 			return secure, nil
-		},
+		}),
 		DisableCompression:     true, // so that the limit counts what was sent, and no small body unpacks to a large one
 		MaxResponseHeaderBytes: bodyLimit,
 		// A connection for each request. On a kept one, a server that closes it for being
@@ -55,22 +53,21 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 // deadlineKey is the key of a request's deadline among its context's values.
 type deadlineKey struct{}
 
-// withDeadline gives a dial the deadline of its request. net/http takes it off the
-// context, so that a connection may come in for another request; one that hangs
-// would then be left behind by each check.
-func withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	if deadline, ok := ctx.Value(deadlineKey{}).(time.Time); ok {
-		return context.WithDeadline(ctx, deadline)
+// inTime gives a dial, its handshake included, the deadline of its request. net/http
+// takes it off the context, so that a connection may come in for another request;
+// one that hangs would then be left behind by each check.
+func inTime(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if deadline, ok := ctx.Value(deadlineKey{}).(time.Time); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, deadline)
+			defer cancel()
+		}
+		return dial(ctx, network, addr)
 	}
-	return ctx, func() {}
 }
 
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	ctx, cancel := withDeadline(ctx)
-	defer cancel()
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, network, addr)
-}
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // bounded reads each answer whole, up to bodyLimit, before anyone sees it, so
 // that neither vault/api nor client-go can be made to read more, and so that

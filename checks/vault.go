@@ -50,11 +50,8 @@ type Vault struct {
 	lookup lookup // of the check alone, which runs one at a time
 }
 
-// vaultClients is one http.Client with and without the function's identity.
-type vaultClients struct {
-	anonymous, identified *vault.Client
-	http                  *http.Client
-}
+// vaultClients are without and with the function's identity, on one http.Client.
+type vaultClients struct{ anonymous, identified *vault.Client }
 
 // lookup remembers what the last lookup of the token said, and when the next is due.
 type lookup struct {
@@ -167,15 +164,16 @@ func buildVaultClients(config VaultConfig) (*vaultClients, error) {
 	if err != nil {
 		return nil, err
 	}
-	clients := &vaultClients{http: &http.Client{
+	httpClient := &http.Client{
 		Transport: bounded{newTransport(roots)},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return &Error{ReasonBadResponse, "a redirect, which is not followed"}
 		},
-	}}
+	}
+	clients := new(vaultClients)
 	for _, c := range []**vault.Client{&clients.anonymous, &clients.identified} {
 		client, err := vault.NewClient(&vault.Config{
-			Address: config.Address, HttpClient: clients.http, MaxRetries: 0, DisableRedirects: true,
+			Address: config.Address, HttpClient: httpClient, MaxRetries: 0, DisableRedirects: true,
 		})
 		if err != nil { // its text may quote the address
 			return nil, Fail(ReasonMisconfigured, "the Vault client cannot be built")

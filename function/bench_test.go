@@ -35,14 +35,7 @@ func build(b *testing.B, pkg string) string {
 // launch runs a binary on a free port; quiet, since what is measured is not the log.
 func launch(b *testing.B, binary string, variables ...string) *program {
 	b.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
-	p := &program{Cmd: exec.Command(binary), url: fmt.Sprintf("http://127.0.0.1:%d", port)}
-	p.Env = append([]string{fmt.Sprintf("PORT=%d", port), "COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_LOG_LEVEL=error"}, variables...)
+	p := newProgram(b, binary, append([]string{"COFFEEBUDDY_LOG_LEVEL=error"}, variables...)...)
 	if err := p.Start(); err != nil {
 		b.Fatal(err)
 	}

@@ -48,14 +48,7 @@ func start(t testing.TB, variables ...string) *program {
 // startTo is start with the log going to a file, nil for the program's own buffer.
 func startTo(t testing.TB, log *os.File, variables ...string) *program {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
-	p := &program{Cmd: exec.Command(os.Args[0]), url: fmt.Sprintf("http://127.0.0.1:%d", port), exited: make(chan struct{})}
-	p.Env = append([]string{"BE_THE_FUNCTION=1", fmt.Sprintf("PORT=%d", port), "COFFEEBUDDY_HTTP_HOST=127.0.0.1"}, variables...)
+	p := newProgram(t, os.Args[0], append([]string{"BE_THE_FUNCTION=1"}, variables...)...)
 	p.Stdout, p.Stderr = &p.stdout, &p.stderr
 	if log != nil {
 		p.Stdout = log
@@ -71,6 +64,21 @@ func startTo(t testing.TB, log *os.File, variables ...string) *program {
 		_ = p.Process.Kill()
 		<-p.exited
 	})
+	return p
+}
+
+// newProgram returns a program that is to listen on a free port of loopback, with
+// nothing but these variables, of which the last counts.
+func newProgram(t testing.TB, binary string, variables ...string) *program {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	listener.Close()
+	p := &program{Cmd: exec.Command(binary), url: fmt.Sprintf("http://127.0.0.1:%d", port), exited: make(chan struct{})}
+	p.Env = append([]string{fmt.Sprintf("PORT=%d", port), "COFFEEBUDDY_HTTP_HOST=127.0.0.1"}, variables...)
 	return p
 }
 

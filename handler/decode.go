@@ -61,11 +61,21 @@ func modeOf(header http.Header) (mode, error) {
 
 func hasEventHeader(header http.Header) bool {
 	for name := range header {
-		if strings.HasPrefix(name, "Ce-") || len(name) >= 3 && strings.EqualFold(name[:3], "ce-") {
+		if _, ok := attributeOf(name); ok {
 			return true
 		}
 	}
 	return false
+}
+
+// attributeOf returns the attribute that a header carries, and whether it is an
+// event's header at all (HTTP binding, section 3.1.3.1).
+func attributeOf(header string) (string, bool) {
+	const prefix = "ce-"
+	if len(header) < len(prefix) || !strings.EqualFold(header[:len(prefix)], prefix) {
+		return "", false
+	}
+	return strings.ToLower(header[len(prefix):]), true
 }
 
 // mediaTypeOf returns a content type's media type, without parameters, in lower case.
@@ -119,11 +129,11 @@ func decode(mode mode, header http.Header, body []byte) (e *event.Event, err err
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
 func decodeBinary(header http.Header, body []byte) (*event.Event, error) {
 	b := builder{context: new(event.EventContextV1)}
-	for name, values := range header {
-		if len(name) < 3 || !strings.EqualFold(name[:3], "ce-") {
+	for field, values := range header {
+		name, ok := attributeOf(field)
+		if !ok {
 			continue
 		}
-		name = strings.ToLower(name[3:])
 		if len(values) != 1 {
 			return nil, malformedAt(name)
 		}
@@ -464,16 +474,16 @@ func timestamp(s string) (time.Time, error) {
 
 // uriReference parses a non-empty URI-reference (RFC 3986, section 4.1).
 func uriReference(s string) (types.URIRef, error) {
-	if s == "" || strings.ContainsAny(s, " <>\"{}|\\^`") {
-		return types.URIRef{}, errors.New("not a URI-reference")
+	wrong := errors.New("not a URI-reference")
+	if s == "" || strings.ContainsAny(s, " <>\"{}|\\^`") || strings.Count(s, "#") > 1 {
+		return types.URIRef{}, wrong
 	}
 	u, err := url.Parse(s)
-	rest := ""
-	if err == nil {
-		rest = u.Opaque + u.EscapedPath() + u.RawQuery + u.EscapedFragment()
+	if err != nil { // its text quotes the value
+		return types.URIRef{}, wrong
 	}
-	if err != nil || strings.ContainsAny(rest, "[]") || strings.Count(s, "#") > 1 { // brackets are for addresses in hosts
-		return types.URIRef{}, errors.New("not a URI-reference")
+	if strings.ContainsAny(u.Opaque+u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "[]") { // for addresses in hosts only
+		return types.URIRef{}, wrong
 	}
 	return types.URIRef{URL: *u}, nil
 }

@@ -18,12 +18,13 @@ func encode(reply *event.Event) (map[string][]string, error) {
 	if reply.Context == nil {
 		return nil, errors.New("encode an event: it is empty")
 	}
-	e := reply.Clone() // a receiver may reply with the same event each time
+	e := *reply
+	e.Context = reply.Context.Clone() // a receiver may reply with the same event each time
 	if e.ID() == "" {
-		e.SetID(rand.Text())
+		_ = e.Context.SetID(rand.Text()) // were it not set, Validate would say so
 	}
 	if e.Time().IsZero() {
-		e.SetTime(time.Now())
+		_ = e.Context.SetTime(time.Now())
 	}
 	if err := e.Validate(); err != nil {
 		return nil, fmt.Errorf("encode an event: %w", err)

@@ -39,15 +39,7 @@ const EventsScope = "events"
 
 // StartHydra starts a Hydra with a folder of its own. It is closed when ctx ends.
 func StartHydra(ctx context.Context, options HydraOptions) (*Hydra, error) {
-	dir, err := newState(ctx)
-	if err != nil {
-		return nil, err
-	}
-	h, err := startHydra(ctx, dir, options)
-	if err != nil {
-		return nil, errors.Join(err, dir.remove())
-	}
-	return h, nil
+	return inState(ctx, startHydra, options)
 }
 
 // startHydra starts a Hydra in dir, which is removed with it; on failure its caller has to.

@@ -32,15 +32,7 @@ var ErrNoPrometheus = errors.New("prometheus is not installed (Debian: apt-get i
 
 // StartPrometheus starts a Prometheus with a folder of its own. It is closed when ctx ends.
 func StartPrometheus(ctx context.Context, options PrometheusOptions) (*Prometheus, error) {
-	dir, err := newState(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p, err := startPrometheus(ctx, dir, options)
-	if err != nil {
-		return nil, errors.Join(err, dir.remove())
-	}
-	return p, nil
+	return inState(ctx, startPrometheus, options)
 }
 
 // startPrometheus starts a Prometheus in dir, which is removed with it; on failure its caller has to.

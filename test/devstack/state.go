@@ -103,3 +103,18 @@ func removeLocked(path string, lock *os.File) error {
 
 // file returns the path of a file in the folder.
 func (s *state) file(name string) string { return filepath.Join(s.path, name) }
+
+// inState starts a server in a folder of its own, and removes that if it does not start.
+func inState[Server, Options any](
+	ctx context.Context, start func(context.Context, *state, Options) (*Server, error), options Options,
+) (*Server, error) {
+	dir, err := newState(ctx)
+	if err != nil {
+		return nil, err
+	}
+	server, err := start(ctx, dir, options)
+	if err != nil {
+		return nil, errors.Join(err, dir.remove())
+	}
+	return server, nil
+}

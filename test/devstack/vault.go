@@ -42,15 +42,7 @@ type Vault struct {
 
 // StartVault starts a Vault with a folder of its own. It is closed when ctx ends.
 func StartVault(ctx context.Context, options VaultOptions) (*Vault, error) {
-	dir, err := newState(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v, err := startVault(ctx, dir, options)
-	if err != nil {
-		return nil, errors.Join(err, dir.remove())
-	}
-	return v, nil
+	return inState(ctx, startVault, options)
 }
 
 // startVault starts a Vault in dir, which is removed with it; on failure its caller has to.
