@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	coffeebuddy v0.0.0
 	github.com/matryer/is v1.4.1
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	gopkg.in/yaml.v3 v3.0.1
 	knative.dev/func-go v0.21.3
 )
