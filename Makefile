@@ -1,8 +1,10 @@
 # The commands of this project. `make help` lists them.
 
 GO       ?= go
+KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
+KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/devstack test/e2e
+MODULES  := . test/func test/knative test/image test/devstack test/e2e test/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -29,14 +31,14 @@ bin/devstack:
 
 .PHONY: test
 test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/devstack; do \
+	@for module in . test/func test/knative test/image test/devstack; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
 	done
 
 .PHONY: e2e
-e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, then two minutes of chaos
+e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, chaos, Knative's queue-proxy
 	@bin/devstack build
-	@for module in test/devstack test/e2e; do \
+	@for module in test/image test/knative test/devstack test/e2e; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
 	done
 
@@ -44,6 +46,24 @@ e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hyd
 lint: ## Check format, code, and known vulnerabilities
 	@for module in $(MODULES); do echo "== lint $$module" && (cd $$module && $(LINT) run ./...) || exit 1; done
 	@echo "== known vulnerabilities" && test/tools/vulnerabilities $(MODULES)
+
+.PHONY: image
+image: ## Build the image and push it to KO_DOCKER_REPO; prints its name
+	@$(KO) build ./function
+
+.PHONY: deploy
+deploy: ## Build, push, and apply knative/ to the current cluster; KNATIVE names another folder
+	$(KO) apply -f $(KNATIVE)
+
+# The namespace and the Secret are not deploy's, so they are not undeploy's either.
+.PHONY: undeploy
+undeploy: ## Delete what deploy applied, but for the namespace and the Secret in it
+	kubectl delete --ignore-not-found -f knative/400-service.yaml -f knative/300-config.yaml -f knative/200-service-account.yaml
+
+.PHONY: e2e-cluster
+e2e-cluster: bin/devstack ## Deploy to the current cluster, in a namespace made for it, and show roll-out, scale from zero, outages
+	@bin/devstack build
+	@cd test/cluster && $(GO) vet ./... && KO="$(KO)" $(GO) test -race -shuffle=on -count=1 -v -timeout 30m ./...
 
 .PHONY: fuzz
 fuzz: ## Send anything at all to POST / and to the settings, a minute each

@@ -62,8 +62,10 @@ func TestKoAppliesTheseObjectsInThisOrder(t *testing.T) {
 	t.Parallel()
 	tests := map[string][]any{
 		knative: {&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &servingv1.Service{}},
-		knativePlain: {&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &appsv1.Deployment{},
-			&corev1.Service{}},
+		knativePlain: {
+			&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &appsv1.Deployment{},
+			&corev1.Service{},
+		},
 		knativeZero:                       {&servingv1.Service{}},
 		"../../../knative/eventing":       {&eventingv1.Trigger{}},
 		"../../../knative/pod-monitor":    {&monitoring.PodMonitor{}},

@@ -58,11 +58,11 @@ func Read(folder string) ([]any, error) {
 	slices.Sort(files)
 	var objects []any
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := os.ReadFile(file) //nolint:gosec // a folder of the repository
 		if err != nil {
 			return nil, fmt.Errorf("read manifests: %w", err)
 		}
-		for _, document := range bytes.Split(text, []byte("\n---\n")) {
+		for document := range bytes.SplitSeq(text, []byte("\n---\n")) {
 			object, err := Decode(document)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
