@@ -4,7 +4,7 @@ GO       ?= go
 KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/knative test/image test/devstack test/e2e test/cluster
+MODULES  := . test/func test/kong test/knative test/image test/devstack test/e2e test/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -31,7 +31,7 @@ bin/devstack:
 
 .PHONY: test
 test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/knative test/image test/devstack; do \
+	@for module in . test/func test/kong test/knative test/image test/devstack; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
 	done
 

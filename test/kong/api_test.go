@@ -18,6 +18,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"k8s.io/apimachinery/pkg/util/json"
 	kyaml "sigs.k8s.io/yaml"
 )
 
@@ -93,8 +94,10 @@ func apply(t *testing.T, definitions map[string]definition, text string) []strin
 		if !ok {
 			continue
 		}
+		text, err := kyaml.YAMLToJSON(d.text)
+		is.NoErr(err)
 		var object map[string]any
-		is.NoErr(kyaml.Unmarshal(d.text, &object))
+		is.NoErr(json.Unmarshal(text, &object)) // with whole numbers, as the API server reads them
 		for _, reason := range definition.refuses(t.Context(), object) {
 			reasons = append(reasons, d.Kind+" "+d.Name+": "+reason)
 		}

@@ -1,0 +1,218 @@
+package kong
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"coffeebuddy/handler"
+
+	"github.com/matryer/is"
+	"github.com/prometheus/client_golang/prometheus"
+	"knative.dev/networking/pkg/http/header"
+	"knative.dev/serving/pkg/activator"
+	kyaml "sigs.k8s.io/yaml"
+)
+
+// TestFunctionIsNotPublic asks for all that the handler serves besides Slack's routes.
+func TestFunctionIsNotPublic(t *testing.T) {
+	t.Parallel()
+	const metrics = "/metrics" // the default of COFFEEBUDDY_METRICS_PATH
+	function := function(t, metrics)
+	for _, path := range []string{handler.LivePath, handler.ReadyPath, handler.EventsPath, metrics} {
+		is := is.New(t)
+		served := httptest.NewRecorder()
+		function.ServeHTTP(served, httptest.NewRequest(http.MethodOptions, path, nil))
+		is.Equal(served.Code, http.StatusMethodNotAllowed) // the function has no such path any more
+		for form, c := range both(t) {
+			for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+				got, err := c.ask(request{"https", "coffeebuddy.example.com", method, path})
+				is.NoErr(err)
+				if got.Status != http.StatusNotFound {
+					t.Errorf("%s: %s %s comes to %+v", form, method, path, got)
+				}
+			}
+		}
+	}
+}
+
+// TestFunctionReadsWhatKongLetsThrough sends bodies at and above the limit.
+func TestFunctionReadsWhatKongLetsThrough(t *testing.T) {
+	t.Parallel()
+	function := function(t, "/metrics")
+	post := func(size int) int {
+		r := httptest.NewRequest(http.MethodPost, handler.EventsPath, strings.NewReader("{"+strings.Repeat(" ", size-2)+"}"))
+		r.Header.Set("Content-Type", "application/json")
+		answered := httptest.NewRecorder()
+		function.ServeHTTP(answered, r)
+		return answered.Code
+	}
+	is := is.New(t)
+	is.Equal(post(bodyMax), http.StatusOK)
+	is.Equal(post(bodyMax+1), http.StatusRequestEntityTooLarge)
+}
+
+// TestFunctionTakesKongsRequestIDs sends an id as the generator makes it, and one as
+// Kong's default would.
+func TestFunctionTakesKongsRequestIDs(t *testing.T) {
+	t.Parallel()
+	function := function(t, "/metrics")
+	for id, taken := range map[string]bool{
+		"3b241101-e2bb-4255-8caf-4136c566a962":    true,
+		"3b241101-e2bb-4255-8caf-4136c566a962#12": false,
+	} {
+		is := is.New(t)
+		r := httptest.NewRequest(http.MethodGet, handler.LivePath, nil)
+		r.Header.Set("X-Request-Id", id)
+		answered := httptest.NewRecorder()
+		function.ServeHTTP(answered, r)
+		is.Equal(answered.Header().Get("X-Request-Id") == id, taken)
+	}
+}
+
+func function(t *testing.T, metricsPath string) http.Handler {
+	t.Helper()
+	function, err := handler.New(handler.Config{
+		App:            "coffeebuddy",
+		Environment:    "test",
+		Version:        "test",
+		Started:        time.Now(),
+		Ready:          func(context.Context) handler.Readiness { return handler.Readiness{Ready: true} },
+		MetricsPath:    metricsPath,
+		Registry:       prometheus.NewRegistry(),
+		Log:            slog.New(slog.DiscardHandler),
+		EventsInFlight: 1,
+		EventTimeout:   time.Second,
+	})
+	is.New(t).NoErr(err)
+	return function
+}
+
+// TestSlackRoutesAreServed holds the handler to Slack's paths from the day on when it
+// serves the first of them.
+func TestSlackRoutesAreServed(t *testing.T) {
+	t.Parallel()
+	function := function(t, "/metrics")
+	var served []string
+	for _, path := range slackPaths() {
+		answered := httptest.NewRecorder()
+		function.ServeHTTP(answered, httptest.NewRequest(http.MethodGet, path, nil))
+		if answered.Code != http.StatusNotFound {
+			served = append(served, path)
+		}
+	}
+	if len(served) == 0 {
+		t.Skip("the function has no Slack routes yet")
+	}
+	is.New(t).Equal(served, slackPaths())
+}
+
+// TestForgedHeaders holds the list to the constants of Knative, whose components act on
+// these headers.
+func TestForgedHeaders(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	knative := []string{
+		header.HashKey,
+		header.ProbeKey,
+		header.ProxyKey,
+		header.OriginalHostKey,
+		header.KubeletProbeKey,
+		header.RouteTagKey,
+		header.DefaultRouteKey,
+		header.PassthroughLoadbalancingKey,
+		header.UserAgentKey,
+		activator.RevisionHeaderName,
+		activator.RevisionHeaderNamespace,
+	}
+	for _, name := range knative {
+		is.True(slices.Contains(forgedHeaders(), name)) // Knative believes it
+	}
+	for _, name := range forgedHeaders() {
+		ours := strings.HasPrefix(name, "K-") || strings.HasPrefix(name, "Knative-")
+		is.True(!ours || slices.Contains(knative, name)) // Knative knows nothing of it any more
+	}
+}
+
+// knativeService is what the gateway relies on in knative/.
+type knativeService struct {
+	Kind       string `json:"kind"`
+	APIVersion string `json:"apiVersion"`
+	Metadata   struct {
+		Name      string            `json:"name"`
+		Namespace string            `json:"namespace"`
+		Labels    map[string]string `json:"labels"`
+	} `json:"metadata"`
+	Spec struct {
+		Template struct {
+			Metadata struct {
+				Annotations map[string]string `json:"annotations"`
+			} `json:"metadata"`
+			Spec struct {
+				TimeoutSeconds              int `json:"timeoutSeconds"`
+				ResponseStartTimeoutSeconds int `json:"responseStartTimeoutSeconds"`
+			} `json:"spec"`
+		} `json:"template"`
+	} `json:"spec"`
+}
+
+// TestKnativeAgrees holds knative/ and the gateway together: the name, that there is no
+// other way in, that it is warm, and that Kong gives up first.
+func TestKnativeAgrees(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var services []knativeService
+	documents, err := documents(folder(t, "../../knative"))
+	is.NoErr(err)
+	for _, d := range documents {
+		if d.Kind == "Service" && strings.HasPrefix(d.APIVersion, "serving.knative.dev/") {
+			var s knativeService
+			is.NoErr(kyaml.Unmarshal(d.text, &s))
+			services = append(services, s)
+		}
+	}
+	is.Equal(len(services), 1)
+	s := services[0]
+	is.Equal(s.Metadata.Name, knativeName)
+	is.Equal(s.Metadata.Name+"."+s.Metadata.Namespace+".svc.cluster.local", knativeHost)
+	is.Equal(s.Metadata.Labels["networking.knative.dev/visibility"], "cluster-local") // else the health routes are public past Kong
+	warm := s.Spec.Template.Metadata.Annotations["autoscaling.knative.dev/min-scale"]
+	is.True(warm != "" && warm != "0") // a start from zero takes longer than Slack waits
+
+	for _, c := range both(t) {
+		waits := or(c.Services[0].ReadTimeout, defaultTimeout)
+		is.True(waits < 1000*s.Spec.Template.Spec.ResponseStartTimeoutSeconds)
+		is.True(waits < 1000*s.Spec.Template.Spec.TimeoutSeconds)
+	}
+	for _, s := range mustRead(t).services {
+		is.Equal(s.Namespace, services[0].Metadata.Namespace)
+		is.True(s.Name != services[0].Metadata.Name) // Knative makes a Service of that name
+	}
+}
+
+func mustRead(t *testing.T) *cluster {
+	t.Helper()
+	c, _, err := read(kubernetesText(t))
+	is.New(t).NoErr(err)
+	return c
+}
+
+// TestReadme holds what the README of kong/ says to what the files have.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	text, err := os.ReadFile("../../kong/README.md")
+	is.NoErr(err)
+	for _, name := range forgedHeaders() {
+		is.True(strings.Contains(string(text), "`"+name+"`")) // a header that the README does not name
+	}
+	for _, path := range slackPaths() {
+		is.True(strings.Contains(string(text), "`"+path+"`"))
+	}
+}
