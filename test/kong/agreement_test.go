@@ -6,11 +6,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"coffeebuddy"
 	"coffeebuddy/handler"
 
 	"github.com/matryer/is"
@@ -24,7 +27,7 @@ import (
 func TestFunctionIsNotPublic(t *testing.T) {
 	t.Parallel()
 	const metrics = "/metrics" // the default of COFFEEBUDDY_METRICS_PATH
-	function := function(t, metrics)
+	function := newFunction(t, metrics)
 	for _, path := range []string{handler.LivePath, handler.ReadyPath, handler.EventsPath, metrics} {
 		is := is.New(t)
 		served := httptest.NewRecorder()
@@ -45,7 +48,7 @@ func TestFunctionIsNotPublic(t *testing.T) {
 // TestFunctionReadsWhatKongLetsThrough sends bodies at and above the limit.
 func TestFunctionReadsWhatKongLetsThrough(t *testing.T) {
 	t.Parallel()
-	function := function(t, "/metrics")
+	function := newFunction(t, "/metrics")
 	post := func(size int) int {
 		r := httptest.NewRequest(http.MethodPost, handler.EventsPath, strings.NewReader("{"+strings.Repeat(" ", size-2)+"}"))
 		r.Header.Set("Content-Type", "application/json")
@@ -62,7 +65,7 @@ func TestFunctionReadsWhatKongLetsThrough(t *testing.T) {
 // Kong's default would.
 func TestFunctionTakesKongsRequestIDs(t *testing.T) {
 	t.Parallel()
-	function := function(t, "/metrics")
+	function := newFunction(t, "/metrics")
 	for id, taken := range map[string]bool{
 		"3b241101-e2bb-4255-8caf-4136c566a962":    true,
 		"3b241101-e2bb-4255-8caf-4136c566a962#12": false,
@@ -76,7 +79,7 @@ func TestFunctionTakesKongsRequestIDs(t *testing.T) {
 	}
 }
 
-func function(t *testing.T, metricsPath string) http.Handler {
+func newFunction(t *testing.T, metricsPath string) http.Handler {
 	t.Helper()
 	function, err := handler.New(handler.Config{
 		App:            "coffeebuddy",
@@ -94,23 +97,48 @@ func function(t *testing.T, metricsPath string) http.Handler {
 	return function
 }
 
-// TestSlackRoutesAreServed holds the handler to Slack's paths from the day on when it
-// serves the first of them.
-func TestSlackRoutesAreServed(t *testing.T) {
+// TestSlackFeatureServesTheSamePaths looks for Slack's paths in the function's source.
+// The feature mounts them itself, and only where it has its secret.
+func TestSlackFeatureServesTheSamePaths(t *testing.T) {
 	t.Parallel()
-	function := function(t, "/metrics")
+	is := is.New(t)
+	literal := regexp.MustCompile(`"(?:POST )?(/slack/[^"]*)"`)
 	var served []string
-	for _, path := range slackPaths() {
-		answered := httptest.NewRecorder()
-		function.ServeHTTP(answered, httptest.NewRequest(http.MethodGet, path, nil))
-		if answered.Code != http.StatusNotFound {
-			served = append(served, path)
+	for _, pattern := range []string{"../../*.go", "../../handler/*.go", "../../slack/*.go"} {
+		names, err := filepath.Glob(pattern)
+		is.NoErr(err)
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(name)
+			is.NoErr(err)
+			for _, found := range literal.FindAllStringSubmatch(string(text), -1) {
+				served = append(served, found[1])
+			}
 		}
 	}
 	if len(served) == 0 {
 		t.Skip("the function has no Slack routes yet")
 	}
-	is.New(t).Equal(served, slackPaths())
+	slices.Sort(served)
+	is.Equal(slices.Compact(served), slices.Sorted(slices.Values(slackPaths())))
+}
+
+// TestSlackFeatureAcknowledgesBeforeKongGivesUp asks the settings how long the function
+// may take. Not parallel: it sets the environment.
+func TestSlackFeatureAcknowledgesBeforeKongGivesUp(t *testing.T) {
+	const variable = "COFFEEBUDDY_SLACK_ACK_AFTER"
+	is := is.New(t)
+	t.Setenv(variable, ackMax.String())
+	settings, err := coffeebuddy.Load()
+	is.NoErr(err)
+	if slices.Contains(settings.Unknown, variable) {
+		t.Skipf("the function has no %s yet", variable)
+	}
+	t.Setenv(variable, (ackMax + time.Millisecond).String())
+	_, err = coffeebuddy.Load()
+	is.True(err != nil) // it may acknowledge later than Kong waits
 }
 
 // TestForgedHeaders holds the list to the constants of Knative, whose components act on

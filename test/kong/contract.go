@@ -2,8 +2,8 @@ package kong
 
 import "time"
 
-// What the function promises, as far as the gateway relies on it. The Slack feature is
-// to export its paths and its acknowledgement; these then become its names.
+// What the function promises, as far as the gateway relies on it. Tests hold it to the
+// function's source and settings, from the day on when the Slack feature is in them.
 
 // slackPaths are the only paths that Slack calls, each by POST.
 func slackPaths() []string {
