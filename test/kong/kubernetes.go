@@ -185,14 +185,14 @@ func backend(c *cluster, _ []document, report report) {
 			report(s.Name, "is the name of the Service that Knative makes for the function, and puts back")
 		}
 		if s.Spec.Type != corev1.ServiceTypeExternalName {
-			report(s.Name, "is no ExternalName: the controller would take the gateway's pods, and their port into the Host")
+			report(s.Name, "is no ExternalName, and there are no pods of Knative's gateway in this namespace")
 		}
 	}
 	for _, r := range c.routes {
-		slack := r.Annotations[prefixKong+"protocols"] != ""
 		for _, rule := range r.Spec.Rules {
-			if !slack && len(rule.BackendRefs) > 0 {
-				report(r.Name, "has a backend: without its plugin it would be a way to the function")
+			everything := func(m gatewayv1.HTTPRouteMatch) bool { return len(translatePath(m.Path)) > 1 }
+			if slices.ContainsFunc(rule.Matches, everything) && len(rule.BackendRefs) > 0 {
+				report(r.Name, "has a backend behind a prefix: without its plugin it would be a way to the function")
 			}
 			for _, ref := range rule.BackendRefs {
 				if !slices.ContainsFunc(c.services, func(s corev1.Service) bool { return s.Name == string(ref.Name) }) {
