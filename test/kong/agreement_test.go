@@ -23,12 +23,14 @@ import (
 	kyaml "sigs.k8s.io/yaml"
 )
 
+// metricsPath is the default of COFFEEBUDDY_METRICS_PATH.
+const metricsPath = "/metrics"
+
 // TestFunctionIsNotPublic asks for all that the handler serves besides Slack's routes.
 func TestFunctionIsNotPublic(t *testing.T) {
 	t.Parallel()
-	const metrics = "/metrics" // the default of COFFEEBUDDY_METRICS_PATH
-	function := newFunction(t, metrics)
-	for _, path := range []string{handler.LivePath, handler.ReadyPath, handler.EventsPath, metrics} {
+	function := newFunction(t)
+	for _, path := range []string{handler.LivePath, handler.ReadyPath, handler.EventsPath, metricsPath} {
 		is := is.New(t)
 		served := httptest.NewRecorder()
 		function.ServeHTTP(served, httptest.NewRequest(http.MethodOptions, path, nil))
@@ -48,7 +50,7 @@ func TestFunctionIsNotPublic(t *testing.T) {
 // TestFunctionReadsWhatKongLetsThrough sends bodies at and above the limit.
 func TestFunctionReadsWhatKongLetsThrough(t *testing.T) {
 	t.Parallel()
-	function := newFunction(t, "/metrics")
+	function := newFunction(t)
 	post := func(size int) int {
 		r := httptest.NewRequest(http.MethodPost, handler.EventsPath, strings.NewReader("{"+strings.Repeat(" ", size-2)+"}"))
 		r.Header.Set("Content-Type", "application/json")
@@ -65,7 +67,7 @@ func TestFunctionReadsWhatKongLetsThrough(t *testing.T) {
 // Kong's default would.
 func TestFunctionTakesKongsRequestIDs(t *testing.T) {
 	t.Parallel()
-	function := newFunction(t, "/metrics")
+	function := newFunction(t)
 	for id, taken := range map[string]bool{
 		"3b241101-e2bb-4255-8caf-4136c566a962":    true,
 		"3b241101-e2bb-4255-8caf-4136c566a962#12": false,
@@ -79,7 +81,7 @@ func TestFunctionTakesKongsRequestIDs(t *testing.T) {
 	}
 }
 
-func newFunction(t *testing.T, metricsPath string) http.Handler {
+func newFunction(t *testing.T) http.Handler {
 	t.Helper()
 	function, err := handler.New(handler.Config{
 		App:            "coffeebuddy",
