@@ -22,10 +22,7 @@ func schemas(t *testing.T) string {
 	t.Helper()
 	folder := os.Getenv("KONG_SCHEMAS")
 	if folder == "" {
-		folder = "../../../shared/data/kong" // beside the project
-	}
-	if _, err := os.Stat(filepath.Join(folder, "kong_json_schema.json")); err != nil {
-		t.Skipf("Kong's published schemas are not at hand: set KONG_SCHEMAS to a folder with kong_json_schema.json and plugins/ (%v)", err)
+		t.Skip("KONG_SCHEMAS does not name a folder with Kong's published schemas, kong_json_schema.json and plugins/")
 	}
 	return folder
 }
