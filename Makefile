@@ -8,7 +8,7 @@ MODULES  := . test/func test/kong test/knative test/image test/devstack test/e2e
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # Binaries, not `go run`, which would die of a signal before what it runs has ended.
 .PHONY: run
