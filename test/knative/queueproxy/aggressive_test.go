@@ -73,6 +73,8 @@ func TestAggressiveProbing(t *testing.T) {
 			probes, cut := pod.probes()
 			checks := pod.metrics(t)[`coffeebuddy_dependency_checks_total{dependency="vault"}`]
 			seen := activator().says(t.Context(), pod.network.address()) == nil
+			figure(t, "Vault %s: %d probes of the function, slowest answer %s, cut off at %s: %d; checks of Vault: %.0f in %s",
+				test.name, len(probes), rounded(probes[len(probes)-1]), probePatience, cut, checks, window)
 			is.Equal(seen, test.ready)                    // ready
 			is.True(checks >= 2)                          // it was asked
 			is.True(checks <= float64(window/checkTTL)+2) // once a TTL, at any number of probes
@@ -81,9 +83,6 @@ func TestAggressiveProbing(t *testing.T) {
 			if !test.ready {
 				is.True(len(probes) > int(checks)*3) // it was probed much more often than it asked
 			}
-			figure(t, "Vault %s: %d probes of the function, slowest answer %s, cut off at %s: %d; checks of Vault: %.0f in %s",
-				test.name, len(probes), rounded(probes[len(probes)-1]), probePatience, cut, checks, window)
-
 			vault.setDelay(0)
 			if test.heal != nil {
 				is.NoErr(test.heal(t.Context(), platform, pod.network))

@@ -80,8 +80,9 @@ func (b *backend) watch(ctx context.Context) {
 }
 
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	for range b.backends {
-		backend := b.backends[b.turn.Add(1)%uint64(len(b.backends))]
+	turn := b.turn.Add(1)
+	for i := range uint64(len(b.backends)) {
+		backend := b.backends[(turn+i)%uint64(len(b.backends))]
 		if backend.ready.Load() {
 			backend.proxy.ServeHTTP(w, r)
 			backend.answered.Add(1)

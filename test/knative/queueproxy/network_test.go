@@ -172,8 +172,10 @@ func newNamespace(t *testing.T) namespace {
 			t.Error(err)
 		}
 	})
+	// An address keeps its hardware when another pod gets it, as this machine remembers which one to send to.
+	hardware := fmt.Sprintf("02:00:00:00:02:%02x", n.last)
 	for _, args := range [][]string{
-		{"link", "add", n.link(), "type", "veth", "peer", "name", "eth0", "netns", n.name()},
+		{"link", "add", n.link(), "type", "veth", "peer", "name", "eth0", "address", hardware, "netns", n.name()},
 		{"link", "set", n.link(), "master", bridgeOf(n.pid), "up"},
 		{"-n", n.name(), "address", "add", n.address() + "/24", "dev", "eth0"},
 		{"-n", n.name(), "link", "set", "eth0", "up"},

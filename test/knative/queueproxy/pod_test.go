@@ -137,7 +137,7 @@ func logOf(t *testing.T, process *devstack.Process) string {
 
 // tail returns the last lines.
 func tail(log string) string {
-	const most = 3000
+	const most = 2000
 	return log[max(0, len(log)-most):]
 }
 

@@ -21,6 +21,10 @@ func TestProbesFailWhileVaultIsSealed(t *testing.T) {
 	t.Parallel()
 	platform := startPlatform(t)
 	is.New(t).NoErr(platform.vault.Seal(t.Context()))
+	eventually(t, soon, func() bool {
+		status, err := platform.vault.Health(t.Context())
+		return err == nil && status == http.StatusServiceUnavailable
+	})
 	pod := startPod(t, platform, podOptions{})
 	probers := []prober{pod.manifest.kubelet(), activator()}
 	for _, prober := range probers {

@@ -87,12 +87,14 @@ func (r *recorder) around(next http.Handler) http.Handler {
 		began := time.Now()
 		header := request.Header.Clone()
 		noted := &statusWriter{ResponseWriter: w}
+		// Asked before the caller can have left because it has the answer.
+		noted.before = func(status int) { noted.gaveUp = status == http.StatusBadGateway && request.Context().Err() != nil }
 		next.ServeHTTP(noted, request)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.notes = append(r.notes, note{
 			path: request.URL.Path, host: request.Host, header: header,
-			took: time.Since(began), status: noted.status, gaveUp: request.Context().Err() != nil,
+			took: time.Since(began), status: noted.status, gaveUp: noted.gaveUp,
 		})
 	})
 }
@@ -101,13 +103,16 @@ func (r *recorder) around(next http.Handler) http.Handler {
 type statusWriter struct {
 	http.ResponseWriter
 
+	before func(status int) // called with it
 	status int
+	gaveUp bool
 }
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *statusWriter) WriteHeader(status int) {
 	w.status = status
+	w.before(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
