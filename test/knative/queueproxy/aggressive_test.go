@@ -58,6 +58,7 @@ func TestAggressiveProbing(t *testing.T) {
 				options.before = func(n namespace) error { return test.trouble(t.Context(), platform, n) }
 			}
 			pod := startPod(t, platform, options)
+			is.Equal(pod.manifest.queue.ReadinessProbe.PeriodSeconds, int32(0)) // else queue-proxy asks once a period
 
 			// Fixed, because it is about how often something happens: as long as queue-proxy goes on with one probe, and a bit, so that
 			// the next one is seen, too.
@@ -68,18 +69,20 @@ func TestAggressiveProbing(t *testing.T) {
 			for _, prober := range []prober{pod.manifest.kubelet(), activator()} {
 				probing.Go(func() { prober.keepAsking(ctx, pod.network.address()) })
 			}
+			var busy float64
+			probing.Go(func() { busy = pod.busy(ctx) })
 			probing.Wait()
 
 			probes, cut := pod.probes()
 			checks := pod.metrics(t)[`coffeebuddy_dependency_checks_total{dependency="vault"}`]
 			seen := activator().says(t.Context(), pod.network.address()) == nil
-			figure(t, "Vault %s: %d probes of the function, slowest answer %s, cut off at %s: %d; checks of Vault: %.0f in %s",
-				test.name, len(probes), rounded(probes[len(probes)-1]), probePatience, cut, checks, window)
+			figure(t, "Vault %s: %d probes of the function, slowest answer %s, cut off at %s: %d (machine too busy: %.1f %%); checks of Vault: %.0f in %s",
+				test.name, len(probes), rounded(probes[len(probes)-1]), probePatience, cut, 100*busy, checks, window)
 			is.Equal(seen, test.ready)                    // ready
 			is.True(checks >= 2)                          // it was asked
 			is.True(checks <= float64(window/checkTTL)+2) // once a TTL, at any number of probes
-			is.True(cut*100 <= len(probes))               // none is cut off; one in a hundred is the machine's
-			is.True(quantile(probes, .99) < probePatience)
+			is.True(probes[len(probes)/2] < probePatience)
+			is.True(float64(cut) <= float64(len(probes))*(.01+2*busy)) // none is cut off but by a busy machine
 			if !test.ready {
 				is.True(len(probes) > int(checks)*3) // it was probed much more often than it asked
 			}
@@ -111,9 +114,18 @@ func (p *pod) probes() (took []time.Duration, cut int) {
 	return took, cut
 }
 
-// quantile returns what a share of all is not above.
-func quantile(sorted []time.Duration, share float64) time.Duration {
-	return sorted[min(int(share*float64(len(sorted))), len(sorted)-1)]
+// busy returns how often the machine is too busy for this test, as a share: liveness asks nobody, and yet takes longer to answer than a
+// probe that has waited for Vault has left.
+func (p *pod) busy(ctx context.Context) float64 {
+	const left = 40 * time.Millisecond // of queue-proxy's patience: the function waits for 60 ms
+	var asked, late float64
+	for pause(ctx, 50*time.Millisecond) { // queue-proxy's own pace
+		a, err := send(context.WithoutCancel(ctx), p.client, p.direct(), request{path: "/health/live"})
+		if asked++; err != nil || a.took > left {
+			late++
+		}
+	}
+	return late / asked
 }
 
 // A slowVault hands on what a Vault answers, later.

@@ -18,6 +18,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -52,13 +54,27 @@ func TestMain(m *testing.M) {
 
 // unfit returns why nothing can be tested here, if so.
 func unfit() string {
-	if os.Geteuid() != 0 {
-		return "pods get network namespaces of their own, which needs root on Linux"
+	const why = "pods get network namespaces of their own, which needs "
+	if !mayMakeNetworks() {
+		return why + "Linux and root (CAP_NET_ADMIN and CAP_SYS_ADMIN)"
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		return "pods get network namespaces of their own, which needs the command ip (Debian: apt-get install iproute2)"
+		return why + "the command ip (Debian: apt-get install iproute2)"
 	}
 	return ""
+}
+
+// mayMakeNetworks reports whether this process has root's capabilities that it takes: in a container, root may lack them.
+func mayMakeNetworks() bool {
+	const needed = 1<<12 | 1<<21 // CAP_NET_ADMIN, CAP_SYS_ADMIN
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(status), "\nCapEff:")
+	line, _, _ := strings.Cut(rest, "\n")
+	capabilities, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return err == nil && capabilities&needed == needed
 }
 
 // run builds what is missing, makes the network, and runs the tests in a temporary folder; network and folder go on Ctrl-C, too. The

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/matryer/is"
 )
 
 // The network is a bridge on the host, and for each pod a namespace with a link to it: ports that queue-proxy's code fixes can be
@@ -206,4 +208,21 @@ func (n namespace) loseVault(ctx context.Context) error {
 // findVault undoes loseVault.
 func (n namespace) findVault(ctx context.Context) error {
 	return ip(ctx, "-n", n.name(), "neighbour", "delete", address(vaultAddress), "dev", "eth0")
+}
+
+func TestRemovesWhatAKilledRunHasLeft(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	ended := exec.Command("true")
+	is.NoErr(ended.Run())
+	left := namespace{pid: ended.Process.Pid, last: firstPod}
+	is.NoErr(ip(t.Context(), "netns", "add", left.name()))
+	is.NoErr(ip(t.Context(), "link", "add", bridgeOf(left.pid), "type", "bridge"))
+	is.NoErr(ip(t.Context(), "link", "add", left.link(), "type", "veth", "peer", "name", "eth0", "netns", left.name()))
+	own := newNamespace(t)
+
+	is.NoErr(removeStale())
+	is.True(!left.exists())
+	is.True(!leftNetworks()[left.pid]) // nor a link
+	is.True(own.exists())              // that of a run which lives stays
 }

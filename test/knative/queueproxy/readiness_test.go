@@ -26,6 +26,10 @@ func TestProbesFailWhileVaultIsSealed(t *testing.T) {
 		return err == nil && status == http.StatusServiceUnavailable
 	})
 	pod := startPod(t, platform, podOptions{})
+	eventually(t, soon, func() bool { // queue-proxy listens
+		_, err := pod.send(t.Context(), request{path: "/health/live"})
+		return err == nil
+	})
 	probers := []prober{pod.manifest.kubelet(), activator()}
 	for _, prober := range probers {
 		t.Run(prober.name, func(t *testing.T) {

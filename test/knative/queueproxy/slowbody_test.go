@@ -22,7 +22,7 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		fullDuplex bool
 	}{
 		// queue-proxy's server wants to read a request to its end before it hands out the answer.
-		{name: "as the manifest has it"},
+		{name: "as the manifest has it; the rest sent in the end"},
 		// As with the annotation features.knative.dev/http-full-duplex: Enabled, it does not.
 		{name: "with full duplex", fullDuplex: true},
 	} {
@@ -39,13 +39,14 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 			})
 			is.Equal(pod.metrics(t)["coffeebuddy_events_in_flight"], 0.0)
 			if !test.fullDuplex {
+				// Should the pod be stopped meanwhile, queue-proxy waits for the caller until it is killed.
 				call.silent(t, time.Duration(limit+2)*time.Second) // not even queue-proxy's own 504 gets out
 				call.write(t, lastPart)
 			}
 			a, err := call.answer()
 			is.NoErr(err)
 			is.Equal(a.status, http.StatusRequestTimeout) // not queue-proxy's 504
-			figure(t, "body that does not come, %s: the function says 408 after %s; its caller hears it after %s",
+			figure(t, "body that does not come (%s): the function says 408 after %s; its caller hears it after %s",
 				test.name, rounded(took), rounded(a.took))
 
 			a, err = pod.send(t.Context(), request{http.MethodPost, "/", jsonHeader(), `{"n":1}`})
