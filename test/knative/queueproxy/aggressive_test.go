@@ -82,7 +82,11 @@ func TestAggressiveProbing(t *testing.T) {
 			is.True(checks >= 2)                          // it was asked
 			is.True(checks <= float64(window/checkTTL)+2) // once a TTL, at any number of probes
 			is.True(probes[len(probes)/2] < probePatience)
-			is.True(float64(cut) <= float64(len(probes))*(.01+2*busy)) // none is cut off but by a busy machine
+			most := len(probes) / 100 // that queue-proxy may have cut off
+			if busy > 0 {
+				most = len(probes) / 4 // a function that is slow by itself loses half of them
+			}
+			is.True(cut <= most)
 			if !test.ready {
 				is.True(len(probes) > int(checks)*3) // it was probed much more often than it asked
 			}

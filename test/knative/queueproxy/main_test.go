@@ -3,10 +3,10 @@
 // it. What a pod is, its variables, probes and times, Knative's own code makes of the manifests in knative/. It imports nothing of the
 // function.
 //
-//	go test -race -shuffle=on -count=1 -timeout 20m .   # as root, on Linux; elsewhere it is skipped
-//	go test -run Drain -v .
+//	go test -race -shuffle=on -count=1 -timeout 20m   # as root, on Linux; elsewhere it is skipped
+//	go test -run Drain -v
 //
-// At the end it prints what it has measured.
+// At the end it prints what it has measured, which go test shows when it is called in this folder and without the name of a package.
 package queueproxy
 
 import (

@@ -25,8 +25,7 @@ type recorder struct {
 // A note is of one request.
 type note struct {
 	path   string
-	host   string
-	header http.Header   // as it came
+	header http.Header   // as it came, with its Host
 	took   time.Duration // until the answer was handed back
 	status int
 	gaveUp bool // the caller did not wait for it
@@ -86,6 +85,7 @@ func (r *recorder) around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		began := time.Now()
 		header := request.Header.Clone()
+		header.Set("Host", request.Host)
 		noted := &statusWriter{ResponseWriter: w}
 		// Asked before the caller can have left because it has the answer.
 		noted.before = func(status int) { noted.gaveUp = status == http.StatusBadGateway && request.Context().Err() != nil }
@@ -93,7 +93,7 @@ func (r *recorder) around(next http.Handler) http.Handler {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.notes = append(r.notes, note{
-			path: request.URL.Path, host: request.Host, header: header,
+			path: request.URL.Path, header: header,
 			took: time.Since(began), status: noted.status, gaveUp: noted.gaveUp,
 		})
 	})
