@@ -60,7 +60,7 @@ func (c *caller) event(ctx context.Context, id string) (answer, error) {
 		"Ce-Specversion: 1.0", "Ce-Id: "+id, "Ce-Source: /boson/fn", "Ce-Type: boson.fn")
 }
 
-// A load is sixteen callers, each with a request every 10 ms at most: events, plain JSON, and liveness. Nothing is tried again.
+// A load is sixteen callers, each with 20 requests a second at most: events, plain JSON, and liveness. Nothing is tried again.
 type load struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -76,7 +76,7 @@ func startLoad(ctx context.Context, c *caller) *load {
 	l := &load{stop: stop}
 	for worker := range 16 {
 		l.running.Go(func() {
-			pace := time.NewTicker(10 * time.Millisecond)
+			pace := time.NewTicker(50 * time.Millisecond)
 			defer pace.Stop()
 			for n := 0; ; n++ {
 				select {

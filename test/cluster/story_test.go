@@ -269,7 +269,7 @@ func undeploy(t *testing.T, s *story) {
 	s.collectLogs(t)
 	_, err := command(t.Context(), "", "make", "undeploy")
 	is.NoErr(err)
-	is.Equal(strings.TrimSpace(kubectl(t, "get", "ksvc,configmap/coffeebuddy,serviceaccount/coffeebuddy", "--ignore-not-found", "-o", "name")), "")
+	is.Equal(strings.TrimSpace(kubectl(t, "get", "ksvc/coffeebuddy", "configmap/coffeebuddy", "serviceaccount/coffeebuddy", "--ignore-not-found", "-o", "name")), "")
 	kubectl(t, "get", "secret", "coffeebuddy-vault")
 	noPodIsLeft(t)
 }

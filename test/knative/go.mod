@@ -17,10 +17,10 @@ require (
 	go.opentelemetry.io/otel/sdk/metric v1.44.0 // indirect
 	go.opentelemetry.io/otel/trace v1.44.0 // indirect
 	go.uber.org/automaxprocs v1.6.0 // indirect
-	go.uber.org/zap v1.28.0 // indirect
+	go.uber.org/zap v1.28.0
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/sync v0.23.0 // indirect
-	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/sys v0.48.0
 	golang.org/x/time v0.12.0 // indirect
 	google.golang.org/grpc v1.82.1 // indirect
 	k8s.io/api v0.35.7
@@ -118,6 +118,7 @@ require (
 
 require (
 	coffeebuddy v0.0.0
+	coffeebuddy/test/devstack v0.0.0-00010101000000-000000000000
 	github.com/matryer/is v1.4.1
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.90.1
 	knative.dev/eventing v0.50.0

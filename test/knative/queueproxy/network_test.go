@@ -21,7 +21,7 @@ import (
 // those of several pods then. All names hold the number of this process, so that what a killed one has left can be told.
 const (
 	linkPrefix      = "cbqp"         // of the bridge, cbqp<pid>, and of the pods' links, cbqp<pid>v<number>
-	namespacePrefix = "coffeebuddy-" // of the namespaces, coffeebuddy-<pid>-<number>
+	namespacePrefix = "coffeebuddy-" // of the namespaces, coffeebuddy-<pid>-<number>, which only this process sees
 	namespaceFolder = "/run/netns"   // where ip keeps them
 )
 
@@ -93,18 +93,15 @@ func freeSubnet(seed int) (string, error) {
 	return "", errors.New("no subnet of 10.245.0.0/16 is free")
 }
 
-// removeNetwork removes all links and namespaces of a process.
+// removeNetwork removes all links of a process, whose namespaces are gone with it or with their tests.
 func removeNetwork(pid int) error {
-	ctx := context.Background()
 	var errs []error
-	for last := firstPod; last <= lastPod; last++ {
-		n := namespace{pid: pid, last: last}
-		if n.exists() {
-			errs = append(errs, n.remove(ctx))
-		}
+	links, _ := filepath.Glob("/sys/class/net/" + bridgeOf(pid) + "v*") // the pattern is a good one
+	for _, link := range links {
+		errs = append(errs, ip(context.Background(), "link", "delete", filepath.Base(link)))
 	}
 	if _, err := net.InterfaceByName(bridgeOf(pid)); err == nil {
-		errs = append(errs, ip(ctx, "link", "delete", bridgeOf(pid)))
+		errs = append(errs, ip(context.Background(), "link", "delete", bridgeOf(pid)))
 	}
 	return errors.Join(errs...)
 }
@@ -120,16 +117,12 @@ func removeStale() error {
 	return errors.Join(errs...)
 }
 
-// leftNetworks returns the processes that networks are named after.
+// leftNetworks returns the processes that links are named after.
 func leftNetworks() map[int]bool {
-	names, _ := filepath.Glob(filepath.Join(namespaceFolder, namespacePrefix+"*")) // the pattern is a good one
-	links, _ := filepath.Glob("/sys/class/net/" + linkPrefix + "*")
+	links, _ := filepath.Glob("/sys/class/net/" + linkPrefix + "*") // the pattern is a good one
 	pids := make(map[int]bool)
-	for _, name := range append(names, links...) {
-		name = strings.TrimPrefix(strings.TrimPrefix(filepath.Base(name), namespacePrefix), linkPrefix)
-		if i := strings.IndexAny(name, "-v"); i >= 0 {
-			name = name[:i]
-		}
+	for _, link := range links {
+		name, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(link), linkPrefix), "v")
 		if pid, err := strconv.Atoi(name); err == nil {
 			pids[pid] = true
 		}
@@ -216,13 +209,11 @@ func TestRemovesWhatAKilledRunHasLeft(t *testing.T) {
 	ended := exec.Command("true")
 	is.NoErr(ended.Run())
 	left := namespace{pid: ended.Process.Pid, last: firstPod}
-	is.NoErr(ip(t.Context(), "netns", "add", left.name()))
 	is.NoErr(ip(t.Context(), "link", "add", bridgeOf(left.pid), "type", "bridge"))
-	is.NoErr(ip(t.Context(), "link", "add", left.link(), "type", "veth", "peer", "name", "eth0", "netns", left.name()))
+	is.NoErr(ip(t.Context(), "link", "add", left.link(), "type", "veth", "peer", "name", left.link()+"p"))
 	own := newNamespace(t)
 
 	is.NoErr(removeStale())
-	is.True(!left.exists())
-	is.True(!leftNetworks()[left.pid]) // nor a link
-	is.True(own.exists())              // that of a run which lives stays
+	is.True(!leftNetworks()[left.pid])
+	is.True(leftNetworks()[own.pid]) // those of a run which lives stay
 }

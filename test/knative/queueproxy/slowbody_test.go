@@ -21,15 +21,18 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		name       string
 		fullDuplex bool
 	}{
-		// queue-proxy's server wants to read a request to its end before it hands out the answer.
-		{name: "as the manifest has it; the rest sent in the end"},
-		// As with the annotation features.knative.dev/http-full-duplex: Enabled, it does not.
-		{name: "with full duplex", fullDuplex: true},
+		{name: "as the manifest has it", fullDuplex: true},
+		// queue-proxy's server wants to read a request to its end then before it hands out the answer.
+		{name: "without full duplex, the rest sent in the end"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			is := is.New(t)
-			pod := startPod(t, platform, podOptions{queue: map[string]string{"ENABLE_HTTP_FULL_DUPLEX": strconv.FormatBool(test.fullDuplex)}})
+			options := podOptions{}
+			if !test.fullDuplex {
+				options.queue = map[string]string{"ENABLE_HTTP_FULL_DUPLEX": "false"}
+			}
+			pod := startPod(t, platform, options)
 			pod.becomesReady(t)
 			limit, err := strconv.Atoi(valueOf(pod.manifest.queue.Env, "REVISION_RESPONSE_START_TIMEOUT_SECONDS"))
 			is.NoErr(err)
