@@ -38,7 +38,8 @@ test: ## Run the quick tests, with the race detector and in random order
 .PHONY: e2e
 e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, chaos, Knative's queue-proxy
 	@bin/devstack build
-	@for module in test/image test/knative test/devstack test/e2e; do \
+	@echo "== test test/knative/queueproxy" && cd test/knative/queueproxy && $(GO) vet . && $(GO) test -race -shuffle=on -count=1 -timeout 20m
+	@for module in test/image test/devstack test/e2e; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
 	done
 

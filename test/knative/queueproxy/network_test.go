@@ -98,7 +98,9 @@ func removeNetwork(pid int) error {
 	var errs []error
 	links, _ := filepath.Glob("/sys/class/net/" + bridgeOf(pid) + "v*") // the pattern is a good one
 	for _, link := range links {
-		errs = append(errs, ip(context.Background(), "link", "delete", filepath.Base(link)))
+		if _, err := net.InterfaceByName(filepath.Base(link)); err == nil { // else it went with its namespace, or with its other end
+			errs = append(errs, ip(context.Background(), "link", "delete", filepath.Base(link)))
+		}
 	}
 	if _, err := net.InterfaceByName(bridgeOf(pid)); err == nil {
 		errs = append(errs, ip(context.Background(), "link", "delete", bridgeOf(pid)))
