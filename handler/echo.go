@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -32,7 +31,6 @@ func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
 	}
 	reply := event.New()
 	reply.SetType("coffeebuddy.echo")
-	reply.SetSource("//coffeebuddy/" + url.PathEscape(h.config.App))
 	if err := reply.SetData(event.ApplicationJSON, body); err != nil {
 		return nil, fmt.Errorf("set the reply's data: %w", err)
 	}
@@ -44,7 +42,7 @@ func (h *Handler) echoPlain(body []byte) (answer, error) {
 	echo, err := h.echoOf(body)
 	return answer{
 		status: http.StatusOK, outcome: accepted,
-		header: map[string][]string{"Content-Type": {event.ApplicationJSON}}, body: echo,
+		header: http.Header{"Content-Type": {event.ApplicationJSON}}, body: echo,
 	}, err
 }
 

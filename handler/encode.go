@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/textproto"
 	"strings"
 	"time"
 
@@ -12,48 +14,53 @@ import (
 )
 
 // encode returns the headers of an event in binary mode (HTTP binding, section
-// 3.1). A reply that lacks an id or a time is given one; any other fault is an
-// error: half an event would be a malformed reply to a broker.
-func encode(reply *event.Event) (map[string][]string, error) {
-	if reply.Context == nil {
-		return nil, errors.New("encode an event: it is empty")
-	}
-	e := *reply
-	e.Context = reply.Context.Clone() // a receiver may reply with the same event each time
-	if e.ID() == "" {
-		_ = e.Context.SetID(rand.Text()) // were it not set, Validate would say so
-	}
-	if e.Time().IsZero() {
-		_ = e.Context.SetTime(time.Now())
-	}
-	if err := e.Validate(); err != nil {
-		return nil, fmt.Errorf("encode an event: %w", err)
-	}
-	if e.SpecVersion() != event.CloudEventsVersionV1 {
+// 3.1). An event without an id, a source or a time is given one. One that this
+// package would not take itself is an error: half an event would be a malformed
+// reply to a broker.
+func (h *Handler) encode(e *event.Event, traceparent string) (http.Header, error) {
+	if e.Context == nil || e.SpecVersion() != event.CloudEventsVersionV1 {
 		return nil, errors.New("encode an event: it is not of version 1.0")
 	}
-	header := map[string][]string{
-		"Ce-Specversion": {e.SpecVersion()},
-		"Ce-Id":          {headerText(e.ID())},
-		"Ce-Source":      {headerText(e.Source())},
-		"Ce-Type":        {headerText(e.Type())},
-		"Ce-Time":        {types.FormatTime(e.Time())},
-	}
-	if subject := e.Subject(); subject != "" {
-		header["Ce-Subject"] = []string{headerText(subject)}
-	}
-	if schema := e.DataSchema(); schema != "" {
-		header["Ce-Dataschema"] = []string{headerText(schema)}
-	}
-	if contentType := e.DataContentType(); contentType != "" {
-		header["Content-Type"] = []string{contentType}
-	}
+	header := make(http.Header, 8)
+	set := func(name, value string) { header[name] = []string{headerText(value)} }
 	for name, value := range e.Extensions() {
 		text, err := types.Format(value)
 		if err != nil {
 			return nil, fmt.Errorf("encode an event: an extension: %w", err)
 		}
-		header["Ce-"+strings.ToUpper(name[:1])+name[1:]] = []string{headerText(text)}
+		set(textproto.CanonicalMIMEHeaderKey("ce-"+name), text)
+	}
+	if _, ok := header["Ce-Traceparent"]; !ok && traceparent != "" {
+		set("Ce-Traceparent", traceparent)
+	}
+	set("Ce-Specversion", event.CloudEventsVersionV1)
+	set("Ce-Type", e.Type())
+	if id := e.ID(); id != "" {
+		set("Ce-Id", id)
+	} else {
+		set("Ce-Id", rand.Text())
+	}
+	if source := e.Source(); source != "" {
+		set("Ce-Source", source)
+	} else {
+		set("Ce-Source", h.source)
+	}
+	at := e.Time()
+	if at.IsZero() {
+		at = time.Now()
+	}
+	set("Ce-Time", types.FormatTime(at))
+	if subject := e.Subject(); subject != "" {
+		set("Ce-Subject", subject)
+	}
+	if schema := e.DataSchema(); schema != "" {
+		set("Ce-Dataschema", schema)
+	}
+	if contentType := e.DataContentType(); contentType != "" {
+		header["Content-Type"] = []string{contentType}
+	}
+	if _, err := decodeBinary(header, e.Data()); err != nil {
+		return nil, fmt.Errorf("encode an event: %w", err)
 	}
 	return header, nil
 }
@@ -61,6 +68,15 @@ func encode(reply *event.Event) (map[string][]string, error) {
 // headerText percent-encodes what a header must not hold: spaces, double quotes,
 // percent signs, and all that is not printable ASCII (section 3.1.3.2).
 func headerText(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '%' {
+			return percentEncoded(s)
+		}
+	}
+	return s
+}
+
+func percentEncoded(s string) string {
 	const hex = "0123456789ABCDEF"
 	var text strings.Builder
 	for i := range len(s) {

@@ -1,12 +1,11 @@
 package handler
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"log/slog"
+	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +23,9 @@ const (
 	bodyTimeout = 15 * time.Second
 )
 
+// errTooLarge is a body over bodyLimit.
+var errTooLarge = errors.New("the body is over 1 MiB")
+
 // An answer is what a sender gets: a status, and what was replied or an error's word.
 type answer struct {
 	status    int
@@ -31,26 +33,25 @@ type answer struct {
 	attribute string        // of an event that is malformed there
 	after     time.Duration // Retry-After, 0 for none
 
-	header map[string][]string // of a reply
-	body   []byte              // of a reply
-}
-
-// replied returns the answer that is a receiver's reply. A 204 for none has nothing
-// that looks like an event: a broker would take that for a reply.
-func replied(reply *event.Event) (answer, error) {
-	if reply == nil {
-		return answer{status: http.StatusNoContent, outcome: accepted}, nil
-	}
-	header, err := encode(reply)
-	return answer{status: http.StatusOK, outcome: accepted, header: header, body: reply.Data()}, err
+	header http.Header // of a reply; shared by those who get the same answer
+	body   []byte      // of a reply
 }
 
 // handleEvent receives one event or plain JSON. Nothing but a receiver, or being
 // full, answers 5xx: a sender would retry what can never be understood.
 func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
-	a := h.receive(w.(*response), r)
+	resp := w.(*response)
+	a := h.receive(resp, r)
+	if resp.traceparent != "" {
+		w.Header().Set("Traceparent", resp.traceparent)
+	}
 	a.send(w)
-	h.metrics.events.WithLabelValues(string(a.outcome)).Inc()
+	h.count(a)
+}
+
+// count counts an event by what became of it.
+func (h *Handler) count(a answer) {
+	h.metrics.events[a.outcome].Inc()
 	if a.outcome == accepted {
 		h.Reached(FirstEvent)
 	}
@@ -63,147 +64,122 @@ func (h *Handler) receive(w *response, r *http.Request) answer {
 	if err != nil {
 		return answer{status: http.StatusUnsupportedMediaType, outcome: malformed}
 	}
-	select {
-	case h.slots <- struct{}{}:
-	default:
-		return answer{status: http.StatusServiceUnavailable, outcome: overloaded, after: time.Second}
+	if !h.enter() {
+		return full()
 	}
-	work, refusal := h.prepare(mode, w, r)
-	if work == nil {
-		<-h.slots
-		return refusal
-	}
-	return h.run(w, r, work)
-}
-
-// prepare reads the body and finds what is to be done with it; nil where nothing
-// is, and the answer that says why.
-func (h *Handler) prepare(mode mode, w *response, r *http.Request) (work, answer) {
 	body, err := readBody(w, r)
-	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case tooLarge:
-		return nil, answer{status: http.StatusRequestEntityTooLarge, outcome: malformed}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		// The event may be fine and the network slow: Knative's brokers retry a 408.
-		return nil, answer{status: http.StatusRequestTimeout, outcome: timedOut}
-	case err != nil:
-		return nil, answer{status: http.StatusBadRequest, outcome: malformed}
+	if err != nil {
+		h.leave()
+		return unread(err)
 	}
 	if mode == plain {
-		if !isJSON(body) || bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
-			return nil, answer{status: http.StatusBadRequest, outcome: malformed}
+		if !isJSONObject(body) {
+			h.leave()
+			return answer{status: http.StatusBadRequest, outcome: malformed}
 		}
-		return func(context.Context) (answer, error) { return h.echoPlain(body) }, answer{}
+		return h.run(r.Context(), &delivery{correlation: &w.correlation, plain: body})
 	}
-
 	e, err := decode(mode, r.Header, body)
-	if wrong, ok := errors.AsType[*attributeError](err); ok {
-		return nil, answer{status: http.StatusBadRequest, outcome: malformed, attribute: wrong.shown()}
-	}
 	if err != nil {
-		return nil, answer{status: http.StatusBadRequest, outcome: malformed}
+		h.leave()
+		return undecoded(err)
 	}
-	w.event = []slog.Attr{
-		slog.String("event_id", printable(e.ID())),
-		slog.String("event_source", printable(e.Source())),
-		slog.String("event_type", printable(e.Type())),
-	}
+	w.event = eventName{e.ID(), e.Source(), e.Type()}
+	w.follow(e)
 	if strings.HasPrefix(e.Type(), "com.slack.") && h.config.Environment != "dev" {
-		return nil, answer{status: http.StatusUnprocessableEntity, outcome: rejected}
-	}
-	receiver := h.receivers[e.Type()]
-	if receiver == nil {
-		return nil, answer{status: http.StatusUnprocessableEntity, outcome: unknownType}
-	}
-	return func(ctx context.Context) (answer, error) {
-		reply, err := receiver(ctx, *e)
-		if err != nil {
-			return answer{}, err
-		}
-		return replied(reply)
-	}, answer{}
-}
-
-// work is a receiver with what it is to receive.
-type work func(context.Context) (answer, error)
-
-// run runs the work in a goroutine of its own, under its own recovery, and waits
-// for it or its deadline. The work gives its slot back when it returns, not when it
-// was answered for.
-//
-// A sender who leaves cancels the work, but is still waited for: one that only
-// closed its side for writing looks the same, and reads the answer.
-func (h *Handler) run(w *response, r *http.Request, do work) answer {
-	// The request's values, but not its connection.
-	deadline, expire := context.WithTimeout(context.WithoutCancel(r.Context()), h.config.EventTimeout)
-	ctx, cancel := context.WithCancel(deadline)
-	defer context.AfterFunc(r.Context(), cancel)()
-	done := make(chan answer, 1)
-	go func() {
-		defer expire() // wakes the answer, when the slot is free again
-		defer func() { <-h.slots }()
-		defer cancel()
-		defer func() {
-			if p := recover(); p != nil {
-				h.panicked(r, w, p)
-				done <- answer{status: http.StatusInternalServerError, outcome: failed}
-			}
-		}()
-		a, err := do(ctx)
-		if err != nil {
-			a = verdict(ctx, err)
-		}
-		done <- a
-	}()
-	<-deadline.Done() // passed, or expired by work that is done
-	select {
-	case a := <-done:
-		return a
-	default:
-		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
-	}
-}
-
-// verdict is the one place where a receiver's error becomes a status. None is a
-// 404, which Knative's brokers would retry.
-func verdict(ctx context.Context, err error) answer {
-	var (
-		never *permanent
-		later *retryAfter
-	)
-	switch {
-	case errors.As(err, &never):
+		h.leave()
 		return answer{status: http.StatusUnprocessableEntity, outcome: rejected}
-	case errors.As(err, &later):
-		return answer{status: http.StatusServiceUnavailable, outcome: retry, after: max(later.after, time.Second)}
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
 	}
-	return answer{status: http.StatusInternalServerError, outcome: failed}
+	return h.deliver(r.Context(), &w.correlation, e)
+}
+
+// follow adopts the trace of an event whose request has none.
+func (c *correlation) follow(e event.Event) {
+	if c.traceparent != "" {
+		return
+	}
+	if traceparent, ok := e.Extensions()["traceparent"].(string); ok {
+		c.traceparent = validTraceparent(traceparent)
+	}
+}
+
+// enter takes a place among the events in flight, if there is one.
+func (h *Handler) enter() bool {
+	select {
+	case h.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *Handler) leave() { <-h.slots }
+
+// full is the answer when all places are taken.
+func full() answer {
+	return answer{status: http.StatusServiceUnavailable, outcome: overloaded, after: time.Second}
+}
+
+// unread is the answer to a body that did not come.
+func unread(err error) answer {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return answer{status: http.StatusRequestEntityTooLarge, outcome: malformed}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// The event may be fine and the network slow: Knative's brokers retry a 408.
+		return answer{status: http.StatusRequestTimeout, outcome: timedOut}
+	}
+	return answer{status: http.StatusBadRequest, outcome: malformed}
+}
+
+// undecoded is the answer to what is no event.
+func undecoded(err error) answer {
+	a := answer{status: http.StatusBadRequest, outcome: malformed}
+	if wrong, ok := errors.AsType[*attributeError](err); ok {
+		a.attribute = wrong.shown()
+	}
+	return a
 }
 
 // readBody reads the whole body, at most bodyLimit. It grows with what comes, not
 // with what Content-Length promises.
 func readBody(w *response, r *http.Request) ([]byte, error) {
 	if r.ContentLength > bodyLimit {
-		return nil, &http.MaxBytesError{Limit: bodyLimit}
+		return nil, errTooLarge
 	}
 	// Where the connection has no deadlines, in a test, the body is there already.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), 16<<10)) + bytes.MinRead)
-	// The ResponseWriter is net/http's own here: only that one is told to close.
-	if _, err := body.ReadFrom(http.MaxBytesReader(w.ResponseWriter, r.Body, bodyLimit)); err != nil {
-		return nil, err
+	const unknown, most = 512, 16 << 10
+	size := r.ContentLength + 1 // and one, to see the end
+	if r.ContentLength < 0 {
+		size = unknown
 	}
-	return body.Bytes(), nil
+	body := make([]byte, 0, min(size, most))
+	for {
+		if len(body) == cap(body) {
+			body = slices.Grow(body, min(len(body), bodyLimit+1-len(body)))
+		}
+		n, err := r.Body.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > bodyLimit:
+			return nil, errTooLarge
+		case err == io.EOF:
+			return body, nil
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
-// send writes an answer.
+// send writes an answer. A 204 has nothing that looks like an event: a broker would
+// take that for a reply.
 func (a answer) send(w http.ResponseWriter) {
+	if a.outcome == duplicate && a.status < http.StatusBadRequest {
+		w.Header()["Idempotent-Replayed"] = []string{"true"}
+	}
 	switch {
-	case a.outcome != accepted:
+	case a.status >= http.StatusBadRequest:
 		writeError(w, a)
 	case a.status == http.StatusNoContent:
 		w.WriteHeader(a.status)
@@ -217,8 +193,7 @@ func (a answer) send(w http.ResponseWriter) {
 func writeError(w http.ResponseWriter, a answer) {
 	header := healthHeader()
 	if a.after > 0 {
-		seconds := (a.after + time.Second - 1) / time.Second
-		header["Retry-After"] = []string{strconv.FormatInt(int64(seconds), 10)}
+		header["Retry-After"] = []string{strconv.FormatInt(int64((a.after+time.Second-1)/time.Second), 10)}
 	}
 	body := `{"error":"` + string(a.outcome) + `"`
 	if a.attribute != "" {
@@ -237,6 +212,9 @@ func printable(s string) string {
 			end--
 		}
 		s = s[:end]
+	}
+	if isPrintableASCII(s) {
+		return s
 	}
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"sync/atomic"
@@ -53,12 +54,16 @@ type Config struct {
 // A Handler is the function. Register receivers before it serves.
 type Handler struct {
 	config    Config
+	logger    *slog.Logger // config.Log with the correlation of its lines' contexts
+	source    string       // of replies that name none
 	mux       *http.ServeMux
 	metrics   *metrics
-	receivers map[string]Receiver
+	receivers map[string]*registration // by type
 
 	slots    chan struct{} // holds one for each event in flight
 	inFlight atomic.Int64  // requests
+	claims   claims
+	tasks    tasks
 	draining atomic.Bool
 }
 
@@ -67,9 +72,13 @@ type Handler struct {
 func New(config Config) (*Handler, error) {
 	h := &Handler{
 		config:    config,
+		logger:    slog.New(correlated{config.Log.Handler()}),
+		source:    "//coffeebuddy/" + url.PathEscape(config.App),
 		mux:       http.NewServeMux(),
-		receivers: make(map[string]Receiver),
+		receivers: make(map[string]*registration),
 		slots:     make(chan struct{}, config.EventsInFlight),
+		claims:    claims{byKey: make(map[claimKey]*claim)},
+		tasks:     tasks{running: make(map[*task]bool)},
 	}
 	var err error
 	h.metrics, err = newMetrics(config.Registry,
@@ -85,24 +94,58 @@ func New(config Config) (*Handler, error) {
 	return h, nil
 }
 
-// routes is the whole surface. HEAD goes where GET goes; the mux answers other
-// methods with 405 and other paths with 404.
+// routes is the surface besides what is mounted. HEAD goes where GET goes; the mux
+// answers other methods with 405 and other paths with 404.
 func (h *Handler) routes() {
-	h.route(http.MethodGet, LivePath, handleLive())
-	h.route(http.MethodGet, ReadyPath, handleReady(h.config.Ready))
-	h.route(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log))
-	h.route(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent))
+	h.route(http.MethodGet, LivePath, handleLive(), quiet)
+	h.route(http.MethodGet, ReadyPath, handleReady(h.config.Ready), quiet)
+	h.route(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log), quiet)
+	h.route(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent), !quiet)
 }
 
+// quiet routes are logged at debug only: probes and scrapes.
+const quiet = true
+
 // route registers a handler for exactly one path, and its series.
-func (h *Handler) route(method, path string, next http.Handler) {
+func (h *Handler) route(method, path string, next http.Handler, quiet bool) {
 	pattern := method + " " + path
 	if path == EventsPath {
 		pattern += "{$}" // else it would match every path
 	}
 	h.mux.Handle(pattern, next)
-	h.metrics.addRoute(pattern, method, path)
+	h.metrics.addRoute(pattern, method, path, quiet)
 }
+
+// Mount adds a route for a feature: a pattern of [http.ServeMux] with a method and a
+// path, such as "POST /slack/commands". The path may have wildcards of one segment,
+// and no slash at its end: it matches no path below itself. Its requests are timed,
+// recovered, counted by the path pattern, and logged like any other; their context
+// carries their id and trace, for [Handler.Dispatch] and [Handler.Go]. Bounding what
+// it reads is the feature's business. Call it before the handler serves.
+func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
+	method, path, _ := strings.Cut(pattern, " ")
+	switch {
+	case next == nil:
+		return fmt.Errorf("mount %q: the handler is nil", pattern)
+	case methodOf(method) != method || !strings.HasPrefix(path, "/"):
+		return fmt.Errorf("mount %q: it is not a method and a path", pattern)
+	case strings.HasSuffix(path, "/"), strings.HasSuffix(path, "{$}"), strings.Contains(path, "...}"), unclean(path):
+		return fmt.Errorf("mount %q: it is not exactly one path", pattern)
+	}
+	defer func() {
+		if wrong := recover(); wrong != nil { // ServeMux panics at what it does not take
+			err = fmt.Errorf("mount %q: %v", pattern, wrong)
+		}
+	}()
+	h.route(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(contextOf(r.Context(), &w.(*response).correlation)))
+	}), !quiet)
+	return nil
+}
+
+// Log returns the logger for features. A line that is logged with the context of a
+// receiver, a task or a mounted request has its request_id and trace_id.
+func (h *Handler) Log() *slog.Logger { return h.logger }
 
 // ServeHTTP answers one request. The order matters: timing is outside recovery, so
 // that a panic is counted as the 500 it becomes, and inside lingering, which is
@@ -138,29 +181,6 @@ func unclean(p string) bool {
 // that callers have moved on when the listener closes.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// Wait returns when no event is in flight any more, those included whose receiver
-// outlives its request, and takes no further one. When ctx has ended and there are
-// events or other requests in flight, the error says how many were cut off. Call it
-// when no more requests come.
-func (h *Handler) Wait(ctx context.Context) error {
-	for taken := range cap(h.slots) {
-		select {
-		case h.slots <- struct{}{}:
-			continue
-		default:
-		}
-		select {
-		case h.slots <- struct{}{}:
-		case <-ctx.Done():
-			return fmt.Errorf("%d events were cut off: %w", len(h.slots)-taken, ctx.Err())
-		}
-	}
-	if n := h.inFlight.Load(); n > 0 && ctx.Err() != nil {
-		return fmt.Errorf("%d requests were cut off: %w", n, ctx.Err())
-	}
-	return nil
-}
-
 // A Milestone is a moment of a cold start.
 type Milestone string
 
@@ -171,8 +191,14 @@ const (
 	FirstEvent Milestone = "first_event"
 )
 
-// Reached records, for the metrics, that the function has reached a milestone.
-// The first time counts.
+// Reached records that the function has reached a milestone, for the metrics and,
+// once the first event is answered, for one line in the log. The first time counts.
 func (h *Handler) Reached(m Milestone) {
-	h.metrics.reached(m, time.Since(h.config.Started))
+	if !h.metrics.reached(m, time.Since(h.config.Started)) || m != FirstEvent {
+		return
+	}
+	h.logger.LogAttrs(context.Background(), slog.LevelInfo, "cold start",
+		slog.Float64("listening_seconds", h.metrics.after(Listening)),
+		slog.Float64("ready_seconds", h.metrics.after(Ready)),
+		slog.Float64("first_event_seconds", h.metrics.after(FirstEvent)))
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -234,7 +235,7 @@ func TestLogLines(t *testing.T) {
 		"Traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01")
 	f.ask("POST", "/", "1", event1("Ce-Id", strings.Repeat("☕", 50))...)
 	f.ask("CANARY", "/canary", "canary")
-	lines := f.logs.lines(t)
+	lines := slices.DeleteFunc(f.logs.lines(t), func(line map[string]any) bool { return line["msg"] == "cold start" })
 	is.Equal(len(lines), 4)
 	for _, line := range lines {
 		is.Equal(line["level"], "INFO")
@@ -452,7 +453,7 @@ func TestWiringMistakesAreErrors(t *testing.T) {
 	is.True(f.On("coffee.ordered", receive) != nil) // twice
 	is.True(f.On("", receive) != nil)
 	is.True(f.On("coffee.drunk", nil) != nil)
-	_, err := handler.New(handler.Config{Registry: f.registry})
+	_, err := handler.New(handler.Config{Registry: f.registry, Log: slog.New(slog.DiscardHandler)})
 	is.True(err != nil) // one registry, one handler
 }
 

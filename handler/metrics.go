@@ -4,7 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,12 +26,17 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
 	panics    prometheus.Counter
-	events    *prometheus.CounterVec
-	tasks     *prometheus.CounterVec
-	start     *prometheus.GaugeVec
+	events    map[outcome]prometheus.Counter
+	tasks     map[taskOutcome]prometheus.Counter
 
 	routes     map[string]*route // by the mux's pattern
-	milestones map[Milestone]*sync.Once
+	milestones map[Milestone]*milestone
+}
+
+// A milestone is when it was reached, from the start of the process.
+type milestone struct {
+	gauge prometheus.Gauge
+	after atomic.Int64 // nanoseconds, 0 until then
 }
 
 // A route has the series of its own method, and of success, at hand, so that the common request
@@ -39,9 +44,10 @@ type metrics struct {
 type route struct {
 	path      string
 	method    string
-	successes prometheus.Counter
+	ok        prometheus.Counter // 200
+	noContent prometheus.Counter // 204, nil but for events
 	duration  prometheus.Observer
-	quiet     bool // probes and scrapes are logged at debug only
+	quiet     bool // logged at debug only
 }
 
 // outcome is what became of an event: a label and, for an error, its word in the body.
@@ -58,6 +64,15 @@ const (
 	retry        outcome = "retry"
 	timedOut     outcome = "timeout"
 	failed       outcome = "failed"
+)
+
+// taskOutcome is how a background task ended: a label.
+type taskOutcome string
+
+const (
+	taskDone   taskOutcome = "done"
+	taskFailed taskOutcome = "failed"
+	taskCutOff taskOutcome = "cut_off"
 )
 
 func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight func() float64) (*metrics, error) {
@@ -78,37 +93,38 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight 
 		}, []string{"method", "route"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coffeebuddy_http_panics_total",
-			Help: "Panics of handlers and receivers that were recovered from.",
+			Help: "Panics of handlers, receivers and tasks that were recovered from.",
 		}),
-		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coffeebuddy_events_total",
-			Help: "Events received, by what became of them.",
-		}, []string{"outcome"}),
-		tasks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coffeebuddy_background_tasks_total",
-			Help: "Tasks that went on after their reply, by how they ended.",
-		}, []string{"outcome"}),
-		start: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "coffeebuddy_start_seconds",
-			Help: "Time from the start of the process until it listened, was ready, and had answered its first event; 0 until then.",
-		}, []string{"until"}),
+		events:     make(map[outcome]prometheus.Counter),
+		tasks:      make(map[taskOutcome]prometheus.Counter),
 		routes:     make(map[string]*route),
-		milestones: make(map[Milestone]*sync.Once),
+		milestones: make(map[Milestone]*milestone),
 	}
+	events := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coffeebuddy_events_total",
+		Help: "Events received, by what became of them.",
+	}, []string{"outcome"})
 	for _, o := range []outcome{
 		accepted, duplicate, malformed, unknownType, rejected, overloaded, unauthorized, retry, timedOut, failed,
 	} {
-		m.events.WithLabelValues(string(o))
+		m.events[o] = events.WithLabelValues(string(o))
 	}
-	for _, o := range []string{"done", "failed", "cut_off"} {
-		m.tasks.WithLabelValues(o)
+	tasks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coffeebuddy_background_tasks_total",
+		Help: "Tasks that went on after their reply, by how they ended.",
+	}, []string{"outcome"})
+	for _, o := range []taskOutcome{taskDone, taskFailed, taskCutOff} {
+		m.tasks[o] = tasks.WithLabelValues(string(o))
 	}
+	start := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "coffeebuddy_start_seconds",
+		Help: "Time from the start of the process until it listened, was ready, and had answered its first event; 0 until then.",
+	}, []string{"until"})
 	for _, u := range []Milestone{Listening, Ready, FirstEvent} {
-		m.start.WithLabelValues(string(u))
-		m.milestones[u] = new(sync.Once)
+		m.milestones[u] = &milestone{gauge: start.WithLabelValues(string(u))}
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.durations, m.panics, m.events, m.tasks, m.start,
+		m.requests, m.durations, m.panics, events, tasks, start,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "coffeebuddy_http_requests_in_flight",
 			Help: "Requests being answered.",
@@ -126,17 +142,18 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight 
 }
 
 // addRoute makes a route's series exist, at 0.
-func (m *metrics) addRoute(pattern, method, path string) {
-	m.routes[pattern] = &route{
-		path:      path,
-		method:    method,
-		successes: m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusOK)),
-		duration:  m.durations.WithLabelValues(method, path),
-		quiet:     method == http.MethodGet,
+func (m *metrics) addRoute(pattern, method, path string, quiet bool) {
+	r := &route{
+		path:     path,
+		method:   method,
+		ok:       m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusOK)),
+		duration: m.durations.WithLabelValues(method, path),
+		quiet:    quiet,
 	}
 	if path == EventsPath {
-		m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusNoContent))
+		r.noContent = m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusNoContent))
 	}
+	m.routes[pattern] = r
 }
 
 // observe counts one answered request.
@@ -146,9 +163,12 @@ func (m *metrics) observe(r *route, method string, code int, took time.Duration)
 	} else {
 		m.durations.WithLabelValues(method, r.path).Observe(took.Seconds())
 	}
-	if method == r.method && code == http.StatusOK {
-		r.successes.Inc()
-	} else {
+	switch {
+	case method == r.method && code == http.StatusOK:
+		r.ok.Inc()
+	case method == r.method && code == http.StatusNoContent && r.noContent != nil:
+		r.noContent.Inc()
+	default:
 		m.requests.WithLabelValues(method, r.path, strconv.Itoa(code)).Inc()
 	}
 }
@@ -161,11 +181,20 @@ func (m *metrics) routeOf(pattern string) *route {
 	return &route{path: unmatched}
 }
 
-// reached sets a milestone's gauge, once.
-func (m *metrics) reached(milestone Milestone, after time.Duration) {
-	m.milestones[milestone].Do(func() {
-		m.start.WithLabelValues(string(milestone)).Set(after.Seconds())
-	})
+// reached sets a milestone's gauge, and reports whether this was the first time.
+func (m *metrics) reached(which Milestone, after time.Duration) bool {
+	milestone := m.milestones[which]
+	if milestone.after.Load() != 0 || !milestone.after.CompareAndSwap(0, max(1, int64(after))) {
+		return false
+	}
+	milestone.gauge.Set(after.Seconds())
+	return true
+}
+
+// after returns when a milestone was reached, in seconds from the start of the
+// process; 0 if it was not.
+func (m *metrics) after(which Milestone) float64 {
+	return time.Duration(m.milestones[which].after.Load()).Seconds()
 }
 
 // handleMetrics shows a registry as text, OpenMetrics or protobuf, as the scraper

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"time"
 )
 
@@ -17,11 +17,18 @@ import (
 type response struct {
 	http.ResponseWriter
 
-	code      int          // 0 until a status was written
-	body      *requestBody // of the request, nil if it has none
-	requestID string
-	event     []slog.Attr // of an event that was understood
+	correlation
+
+	code  int          // 0 until a status was written
+	body  *requestBody // of the request, nil if it has none
+	event eventName    // of an event that was understood
+
+	header   [1]string   // of X-Request-Id
+	readable requestBody // what body points to
 }
+
+// An eventName is what a log line says of an event.
+type eventName struct{ id, source, eventType string }
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -47,7 +54,7 @@ func (w *response) Write(b []byte) (int, error) {
 type requestBody struct {
 	io.ReadCloser
 
-	connection *http.ResponseController
+	connection http.ResponseWriter
 	small      bool // announced, and sent without being asked for
 	ended      bool
 }
@@ -61,7 +68,8 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // finished reports whether the body has been read to its end, or can be at once: a
 // small one has mostly come with its headers, and costs no connection then.
 func (b *requestBody) finished() bool {
-	if !b.ended && b.small && b.connection.SetReadDeadline(time.Now().Add(5*time.Millisecond)) == nil {
+	if !b.ended && b.small &&
+		http.NewResponseController(b.connection).SetReadDeadline(time.Now().Add(5*time.Millisecond)) == nil {
 		_, _ = io.Copy(io.Discard, b)
 	}
 	return b.ended
@@ -71,15 +79,19 @@ func (b *requestBody) finished() bool {
 // while. net/http would hold the answer back until the body is there; and a
 // connection closed on a sender who is still sending loses it the answer.
 func lingering(w http.ResponseWriter, r *http.Request, next func(*response, *http.Request)) {
-	resp := &response{ResponseWriter: w, requestID: requestID(r.Header)}
+	resp := &response{ResponseWriter: w, correlation: correlation{requestID: requestID(r.Header)}}
+	if values := r.Header["Traceparent"]; len(values) == 1 {
+		resp.traceparent = validTraceparent(values[0])
+	}
 	if r.ContentLength == 0 {
 		next(resp, r)
 		return
 	}
 	connection := http.NewResponseController(w)
-	resp.body = &requestBody{
+	resp.body = &resp.readable
+	resp.readable = requestBody{
 		ReadCloser: r.Body,
-		connection: connection,
+		connection: w,
 		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && r.Header.Get("Expect") == "",
 	}
 	r.Body = resp.body
@@ -107,7 +119,8 @@ const (
 func (h *Handler) timed(resp *response, r *http.Request) {
 	began := time.Now()
 	h.inFlight.Add(1)
-	resp.Header()["X-Request-Id"] = []string{resp.requestID}
+	resp.header[0] = resp.requestID
+	resp.Header()["X-Request-Id"] = resp.header[:]
 	defer func() {
 		h.inFlight.Add(-1)
 		code := resp.code
@@ -135,19 +148,22 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 		slog.String("route", route.path),
 		slog.String("method", method),
 		slog.Int("code", code),
-		slog.Float64("duration_seconds", took.Seconds()))
-	attrs = append(attrs, correlation(r, w)...)
-	attrs = append(attrs, w.event...)
-	h.config.Log.LogAttrs(r.Context(), level, "request", attrs...)
-}
-
-// correlation is what ties log lines to a request and its trace.
-func correlation(r *http.Request, w *response) []slog.Attr {
-	attrs := []slog.Attr{slog.String("request_id", w.requestID)}
-	if id := traceID(r.Header.Get("Traceparent")); id != "" {
+		slog.Float64("duration_seconds", took.Seconds()),
+		slog.String("request_id", w.requestID))
+	if id := w.traceID(); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))
 	}
-	return attrs
+	if e := w.event; e.id != "" {
+		attrs = append(attrs,
+			slog.String("event_id", printable(e.id)),
+			slog.String("event_source", printable(e.source)),
+			slog.String("event_type", printable(e.eventType)))
+	}
+	// A record of its own, since nobody asks for the line of code that every request
+	// is logged at.
+	line := slog.NewRecord(time.Now(), level, "request", 0)
+	line.AddAttrs(attrs...)
+	_ = h.config.Log.Handler().Handle(r.Context(), line) // a log that fails has nowhere to say so
 }
 
 // recovered turns a panic into a 500, or cuts the connection where a status has
@@ -161,7 +177,7 @@ func (h *Handler) recovered(w *response, r *http.Request) {
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
 		}
-		h.panicked(r, w, p)
+		h.panicked(contextOf(r.Context(), &w.correlation), p)
 		if w.code != 0 {
 			panic(http.ErrAbortHandler)
 		}
@@ -172,14 +188,14 @@ func (h *Handler) recovered(w *response, r *http.Request) {
 
 // panicked counts and logs a panic, with its stack. The panic's own text is logged
 // only where it is the runtime's: any other may hold what was being handled.
-func (h *Handler) panicked(r *http.Request, w *response, p any) {
+func (h *Handler) panicked(ctx context.Context, p any) {
 	h.metrics.panics.Inc()
 	what := fmt.Sprintf("%T", p)
 	if e, ok := p.(runtime.Error); ok {
 		what = e.Error()
 	}
-	attrs := append(correlation(r, w), slog.String("panic", what), slog.String("stack", string(debug.Stack())))
-	h.config.Log.LogAttrs(r.Context(), slog.LevelError, "a handler panicked", attrs...)
+	h.logger.LogAttrs(ctx, slog.LevelError, "a handler panicked",
+		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 }
 
 // requestID returns the caller's X-Request-Id if it is a plain short word, else a
@@ -218,24 +234,4 @@ func plainID(id string) bool {
 		}
 	}
 	return true
-}
-
-// traceID returns the trace-id of a valid traceparent header (W3C Trace Context,
-// section 3.2), else "".
-func traceID(traceparent string) string {
-	parts := strings.Split(traceparent, "-")
-	if len(parts) < 4 || len(parts) > 4 && parts[0] == "00" {
-		return "" // only later versions may have further parts
-	}
-	version, trace, parent, flags := parts[0], parts[1], parts[2], parts[3]
-	if !lowerHex(version, 2) || version == "ff" || !lowerHex(flags, 2) ||
-		!lowerHex(trace, 32) || strings.Trim(trace, "0") == "" ||
-		!lowerHex(parent, 16) || strings.Trim(parent, "0") == "" {
-		return ""
-	}
-	return trace
-}
-
-func lowerHex(s string, length int) bool {
-	return len(s) == length && strings.Trim(s, "0123456789abcdef") == ""
 }

@@ -1,0 +1,90 @@
+package handler
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+)
+
+// A correlation ties what is logged and replied to a request and its trace.
+type correlation struct {
+	requestID   string
+	traceparent string // of the request or its event; valid, or ""
+}
+
+// attrs are the correlation's fields in a log line.
+func (c *correlation) attrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("request_id", c.requestID)}
+	if id := c.traceID(); id != "" {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
+	return attrs
+}
+
+// traceID returns the trace-id of the traceparent, "" if there is none.
+func (c *correlation) traceID() string {
+	if c.traceparent == "" {
+		return ""
+	}
+	return c.traceparent[3:35]
+}
+
+// correlationKey is of the *correlation in a context.
+type correlationKey struct{}
+
+// correlationOf returns the correlation that a context carries, nil for none.
+func correlationOf(ctx context.Context) *correlation {
+	c, _ := ctx.Value(correlationKey{}).(*correlation)
+	return c
+}
+
+// correlated adds a context's correlation to the lines that are logged with it.
+type correlated struct{ slog.Handler }
+
+func (h correlated) Handle(ctx context.Context, line slog.Record) error {
+	if c := correlationOf(ctx); c != nil {
+		line = line.Clone() // whose attributes others may share
+		line.AddAttrs(c.attrs()...)
+	}
+	return h.Handler.Handle(ctx, line)
+}
+
+func (h correlated) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return correlated{h.Handler.WithAttrs(attrs)}
+}
+
+func (h correlated) WithGroup(name string) slog.Handler {
+	return correlated{h.Handler.WithGroup(name)}
+}
+
+// validTraceparent returns a traceparent (W3C Trace Context, section 3.2) in the form
+// of version 00, "" for one that is malformed.
+func validTraceparent(traceparent string) string {
+	const length = len("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	if len(traceparent) < length {
+		return ""
+	}
+	known, more := traceparent[:length], traceparent[length:]
+	if more != "" && (known[:2] == "00" || more[0] != '-') {
+		return "" // only later versions may have further parts
+	}
+	if known[2] != '-' || known[35] != '-' || known[52] != '-' {
+		return ""
+	}
+	version, trace, parent, flags := known[:2], known[3:35], known[36:52], known[53:]
+	if !lowerHex(version) || version == "ff" || !lowerHex(trace) || !lowerHex(parent) || !lowerHex(flags) ||
+		strings.Trim(trace, "0") == "" || strings.Trim(parent, "0") == "" {
+		return ""
+	}
+	if version == "00" {
+		return known
+	}
+	return "00" + known[2:]
+}
+
+func lowerHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+
+// contextOf returns a context that carries a correlation.
+func contextOf(ctx context.Context, c *correlation) context.Context {
+	return context.WithValue(ctx, correlationKey{}, c)
+}

@@ -1,0 +1,301 @@
+package handler
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+const (
+	// maxDepth is how deep JSON may be nested. encoding/json's own limit is ten times
+	// that; no event is that deep, and each level costs a receiver memory.
+	maxDepth = 1000
+
+	// maxMembers bounds the members of a structured event. Headers are bounded by the
+	// server.
+	maxMembers = 256
+)
+
+// errJSON is a body that should be JSON and is not, is no object, or is over a limit.
+var errJSON = errors.New("not JSON as it is taken here")
+
+// isJSON reports whether text is one JSON text (RFC 8259) in UTF-8, at most maxDepth
+// deep.
+func isJSON(text []byte) bool {
+	s := scanner{text: text}
+	return utf8.Valid(text) && s.value(0) && s.ended()
+}
+
+// isJSONObject reports whether text is one JSON object.
+func isJSONObject(text []byte) bool {
+	s := scanner{text: text}
+	s.space()
+	return s.next() == '{' && isJSON(text)
+}
+
+// A member is one of a JSON object's. Its value is a part of the text.
+type member struct {
+	name  string
+	value []byte
+}
+
+// membersOf appends the members of a JSON object to a slice, without those that are
+// null, which is how the JSON format writes an absent one. A name that stands twice
+// is refused: which of the two counts differs from reader to reader.
+func membersOf(text []byte, members []member) ([]member, error) {
+	if !isJSONObject(text) {
+		return nil, errJSON
+	}
+	s := scanner{text: text} // which cannot fail from here on
+	s.space()
+	s.at++ // the brace
+	for s.space(); s.next() != '}'; s.space() {
+		if s.next() == ',' {
+			s.at++
+			s.space()
+		}
+		name, ok := jsonString(s.take())
+		if !ok {
+			return nil, malformedAt("") // half a surrogate pair
+		}
+		s.space()
+		s.at++ // the colon
+		s.space()
+		value := s.take()
+		for _, other := range members {
+			if other.name == name {
+				return nil, malformedAt(name)
+			}
+		}
+		if len(members) == maxMembers {
+			return nil, errJSON
+		}
+		members = append(members, member{name, value})
+	}
+	present := members[:0]
+	for _, m := range members {
+		if string(m.value) != "null" {
+			present = append(present, m)
+		}
+	}
+	return present, nil
+}
+
+// A scanner walks over a JSON text and builds nothing of it.
+type scanner struct {
+	text []byte
+	at   int
+}
+
+// next returns the byte that is next, 0 at the end, which no JSON has.
+func (s *scanner) next() byte {
+	if s.at < len(s.text) {
+		return s.text[s.at]
+	}
+	return 0
+}
+
+func (s *scanner) space() {
+	for s.at < len(s.text) {
+		switch s.text[s.at] {
+		case ' ', '\t', '\r', '\n':
+			s.at++
+		default:
+			return
+		}
+	}
+}
+
+// ended reports whether nothing but space is left.
+func (s *scanner) ended() bool {
+	s.space()
+	return s.at == len(s.text)
+}
+
+// take returns the value that is next, in a text that is known to be JSON.
+func (s *scanner) take() []byte {
+	began := s.at
+	s.value(0)
+	return s.text[began:s.at:s.at]
+}
+
+// value passes one value and reports whether it is one.
+func (s *scanner) value(depth int) bool {
+	s.space()
+	switch c := s.next(); c {
+	case '"':
+		return s.str()
+	case '{', '[':
+		return depth < maxDepth && s.list(c, depth+1)
+	case 't':
+		return s.word("true")
+	case 'f':
+		return s.word("false")
+	case 'n':
+		return s.word("null")
+	}
+	return s.number()
+}
+
+// list passes an object or an array.
+func (s *scanner) list(open byte, depth int) bool {
+	end := open + 2 // of both brackets, in ASCII
+	s.at++
+	s.space()
+	if s.next() == end {
+		s.at++
+		return true
+	}
+	for {
+		if open == '{' {
+			s.space()
+			if s.next() != '"' || !s.str() {
+				return false
+			}
+			s.space()
+			if s.next() != ':' {
+				return false
+			}
+			s.at++
+		}
+		if !s.value(depth) {
+			return false
+		}
+		s.space()
+		switch s.next() {
+		case ',':
+			s.at++
+		case end:
+			s.at++
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+func (s *scanner) str() bool {
+	for s.at++; s.at < len(s.text); s.at++ {
+		switch c := s.text[s.at]; {
+		case c == '"':
+			s.at++
+			return true
+		case c < ' ':
+			return false
+		case c == '\\':
+			if !s.escape() {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// escape passes a backslash and what it escapes, but for the last byte.
+func (s *scanner) escape() bool {
+	s.at++
+	switch s.next() {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return true
+	case 'u':
+		if s.at+4 >= len(s.text) || escapedUnit(s.text[s.at-1:]) < 0 {
+			return false
+		}
+		s.at += 4
+		return true
+	}
+	return false
+}
+
+func (s *scanner) number() bool {
+	if s.next() == '-' {
+		s.at++
+	}
+	if s.next() == '0' {
+		s.at++
+	} else if !s.digits() {
+		return false
+	}
+	if s.next() == '.' {
+		s.at++
+		if !s.digits() {
+			return false
+		}
+	}
+	if c := s.next(); c == 'e' || c == 'E' {
+		s.at++
+		if c := s.next(); c == '+' || c == '-' {
+			s.at++
+		}
+		return s.digits()
+	}
+	return true
+}
+
+// digits passes digits and reports whether there was one.
+func (s *scanner) digits() bool {
+	began := s.at
+	for '0' <= s.next() && s.next() <= '9' {
+		s.at++
+	}
+	return s.at > began
+}
+
+func (s *scanner) word(word string) bool {
+	if len(s.text)-s.at < len(word) || string(s.text[s.at:s.at+len(word)]) != word {
+		return false
+	}
+	s.at += len(word)
+	return true
+}
+
+// jsonString returns the text of a JSON string, and false for any other value and
+// for half a surrogate pair, which is no text.
+func jsonString(value []byte) (string, bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", false
+	}
+	for i, c := range value {
+		if c == '\\' {
+			var text string
+			return text, !halfPair(value[i:]) && json.Unmarshal(value, &text) == nil
+		}
+	}
+	return string(value[1 : len(value)-1]), true
+}
+
+// halfPair reports whether a JSON string has an escaped surrogate without its other
+// half, for which encoding/json puts U+FFFD.
+func halfPair(value []byte) bool {
+	for i := 0; i+1 < len(value); i++ {
+		if value[i] != '\\' {
+			continue
+		}
+		unit := escapedUnit(value[i:])
+		switch {
+		case utf16.IsSurrogate(unit) && utf16.DecodeRune(unit, escapedUnit(value[i+6:])) == utf8.RuneError:
+			return true
+		case utf16.IsSurrogate(unit):
+			i += 11
+		case unit >= 0:
+			i += 5
+		default:
+			i++ // a backslash and the character it escapes
+		}
+	}
+	return false
+}
+
+// escapedUnit returns the code unit of the \uXXXX that s starts with, -1 if it does not.
+func escapedUnit(s []byte) rune {
+	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
+		return -1
+	}
+	unit, err := strconv.ParseUint(string(s[2:6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(unit)
+}

@@ -1,0 +1,184 @@
+package handler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// taskTimeout is how long a task may take that does not say.
+const taskTimeout = time.Minute
+
+// A TaskOption is about one task; see [Handler.Go].
+type TaskOption func(*task)
+
+// Within gives a task another deadline than a minute.
+func Within(d time.Duration) TaskOption { return func(t *task) { t.timeout = d } }
+
+// Go runs a function in the background: work that goes on after its event was
+// answered. Its context carries the request id and the trace of ctx, and all other
+// values, but not its end: it has a deadline of its own, a minute unless [Within]
+// says otherwise.
+//
+// The name is what metrics' readers and the log know the task by; it is never one
+// that a sender chose. An error, a panic or a missed deadline is counted and logged by
+// the name alone: what else is worth knowing the function logs itself.
+//
+// Shutdown waits for tasks, those included that are started meanwhile, and cancels
+// and names those that it has to cut off.
+func (h *Handler) Go(ctx context.Context, name string, f func(context.Context) error, options ...TaskOption) {
+	t := &task{name: name, timeout: taskTimeout}
+	for _, option := range options {
+		option(t)
+	}
+	t.ctx, t.cancel = context.WithTimeout(context.WithoutCancel(ctx), t.timeout)
+	h.tasks.add(t)
+	go h.task(t, f)
+}
+
+// A task is one call of Go.
+type task struct {
+	name    string
+	timeout time.Duration
+	ctx     context.Context //nolint:containedctx // the task is its call
+	cancel  context.CancelFunc
+}
+
+// task is the goroutine of one task.
+func (h *Handler) task(t *task, f func(context.Context) error) {
+	outcome := taskFailed
+	defer func() {
+		if p := recover(); p != nil {
+			outcome = taskFailed
+			h.panicked(t.ctx, p)
+		}
+		t.cancel()
+		if !h.tasks.remove(t) {
+			return // it was cut off, and counted as that
+		}
+		h.metrics.tasks[outcome].Inc()
+		if outcome == taskFailed {
+			h.logger.LogAttrs(t.ctx, slog.LevelWarn, "a task failed", slog.String("task", t.name))
+		}
+	}()
+	if err := f(t.ctx); err == nil {
+		outcome = taskDone
+	}
+}
+
+// tasks are those that run.
+type tasks struct {
+	mu      sync.Mutex
+	running map[*task]bool
+	idle    chan struct{} // closed when none runs any more; nil where nobody waits
+}
+
+func (s *tasks) add(t *task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[t] = true
+}
+
+// remove reports whether the task was there.
+func (s *tasks) remove(t *task) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.running[t]
+	delete(s.running, t)
+	if len(s.running) == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+	return was
+}
+
+// wait returns when no task runs, or with those that are left when ctx ends: they
+// are no longer ours.
+func (s *tasks) wait(ctx context.Context) []*task {
+	s.mu.Lock()
+	if len(s.running) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.idle == nil {
+		s.idle = make(chan struct{})
+	}
+	idle := s.idle
+	s.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var left []*task
+	for t := range s.running {
+		left = append(left, t)
+	}
+	clear(s.running)
+	slices.SortFunc(left, func(a, b *task) int { return strings.Compare(a.name, b.name) })
+	return left
+}
+
+// cutOff cancels, counts and logs tasks that did not end in time, and returns what
+// names them.
+func (h *Handler) cutOff(left []*task) string {
+	var names []string
+	for _, t := range left {
+		t.cancel()
+		h.metrics.tasks[taskCutOff].Inc()
+		names = append(names, t.name)
+	}
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		for _, t := range left {
+			h.logger.LogAttrs(t.ctx, slog.LevelError, "a task was cut off", slog.String("task", t.name))
+		}
+	}()
+	select {
+	case <-logged:
+	case <-time.After(100 * time.Millisecond): // a log that blocks holds up no end
+	}
+	return fmt.Sprintf("%d tasks were cut off (%s)", len(left), strings.Join(names, ", "))
+}
+
+// Wait returns when no event and no task is in flight any more, those events included
+// whose receiver outlives its request, and takes no further event. When ctx has ended
+// and some are, or other requests, the error says how many were cut off, and names
+// the tasks. Call it when no more requests come.
+func (h *Handler) Wait(ctx context.Context) error {
+	var cut []string
+	if n := h.events(ctx); n > 0 {
+		cut = append(cut, fmt.Sprintf("%d events were cut off", n))
+	} else if n := h.inFlight.Load(); n > 0 && ctx.Err() != nil {
+		cut = append(cut, fmt.Sprintf("%d requests were cut off", n))
+	}
+	if left := h.tasks.wait(ctx); len(left) > 0 {
+		cut = append(cut, h.cutOff(left))
+	}
+	if len(cut) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", strings.Join(cut, ", "), ctx.Err())
+}
+
+// events takes every place, and returns how many it did not get before ctx ended.
+func (h *Handler) events(ctx context.Context) int {
+	for taken := range cap(h.slots) {
+		if h.enter() {
+			continue
+		}
+		select {
+		case h.slots <- struct{}{}:
+		case <-ctx.Done():
+			return len(h.slots) - taken
+		}
+	}
+	return 0
+}
