@@ -32,12 +32,11 @@ func malformedAt(name string) error { return &attributeError{name} }
 
 // A builder collects an event's attributes and refuses what is not one.
 type builder struct {
-	context     *event.EventContextV1
+	context     event.EventContextV1
+	contentType string // what context points to
 	specversion string
 	source      bool
 }
-
-func newBuilder() builder { return builder{context: new(event.EventContextV1)} }
 
 // setJSON sets an attribute to a JSON value (JSON event format, section 2.2).
 func (b *builder) setJSON(name string, value []byte) error {
@@ -62,7 +61,7 @@ func (b *builder) setJSON(name string, value []byte) error {
 
 // set sets an attribute to a text.
 func (b *builder) set(name, value string) error {
-	c, ok := b.context, isText(value)
+	c, ok := &b.context, isText(value)
 	if !ok {
 		return malformedAt(name)
 	}
@@ -77,7 +76,7 @@ func (b *builder) set(name, value string) error {
 		b.source = true
 		c.Source.URL, ok = uriReference(value)
 	case "subject":
-		c.Subject, ok = &value, value != ""
+		c.Subject, ok = text(value), value != ""
 	case "time":
 		c.Time = new(types.Timestamp)
 		c.Time.Time, ok = timestamp(value)
@@ -86,7 +85,8 @@ func (b *builder) set(name, value string) error {
 		c.DataSchema.URL, ok = uriReference(value)
 		ok = ok && c.DataSchema.IsAbs()
 	case "datacontenttype":
-		c.DataContentType, ok = &value, isMediaType(value)
+		b.contentType, ok = value, isMediaType(value)
+		c.DataContentType = &b.contentType
 	default:
 		return b.extend(name, value)
 	}
@@ -95,6 +95,10 @@ func (b *builder) set(name, value string) error {
 	}
 	return nil
 }
+
+// text returns a pointer to s; one to a parameter would move it to the heap in each
+// call, whichever attribute it is for.
+func text(s string) *string { return &s }
 
 // extend sets an extension attribute. One of the specification's own gets here
 // only with a value of the wrong type.

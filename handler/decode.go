@@ -108,7 +108,7 @@ func decode(mode mode, header http.Header, body []byte) (event.Event, error) {
 
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
 func decodeBinary(header http.Header, body []byte) (event.Event, error) {
-	b := newBuilder()
+	b := new(builder)
 	for field, values := range header {
 		name, ok := attributeOf(field)
 		if !ok {
@@ -133,7 +133,7 @@ func decodeBinary(header http.Header, body []byte) (event.Event, error) {
 			return event.Event{}, err
 		}
 	}
-	e := event.Event{Context: b.context}
+	e := event.Event{Context: &b.context}
 	if len(body) > 0 {
 		e.DataEncoded = body
 	}
@@ -185,7 +185,7 @@ func decodeStructured(body []byte) (event.Event, error) {
 	if err != nil {
 		return event.Event{}, err
 	}
-	b := newBuilder()
+	b := new(builder)
 	var data, base64Data []byte
 	for _, m := range members {
 		switch m.name {
@@ -203,7 +203,7 @@ func decodeStructured(body []byte) (event.Event, error) {
 	if data != nil && base64Data != nil {
 		return event.Event{}, malformedAt("data_base64")
 	}
-	e := event.Event{Context: b.context}
+	e := event.Event{Context: &b.context}
 	switch {
 	case base64Data != nil:
 		text, ok := jsonString(base64Data)

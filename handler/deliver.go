@@ -11,17 +11,19 @@ import (
 
 // A delivery is one event, or plain JSON, on its way to its receiver.
 type delivery struct {
-	correlation *correlation
-	receiver    *registration
-	event       event.Event
-	plain       []byte // of no event
-	claim       *claim // nil where duplicates do not matter
+	values   detached
+	receiver *registration // nil for plain JSON
+	event    event.Event
+	plain    []byte
+	claim    *claim        // nil where duplicates do not matter
+	done     chan struct{} // closed when there is an answer
+	answer   answer
 }
 
 // deliver finds the receiver of an event and hands it over. It gives the place back
 // that its caller has taken.
 func (h *Handler) deliver(ctx context.Context, c *correlation, e event.Event) answer {
-	d := &delivery{correlation: c, receiver: h.receivers[e.Type()], event: e}
+	d := &delivery{values: detached{ctx, c}, receiver: h.receivers[e.Type()], event: e}
 	if d.receiver == nil {
 		h.leave()
 		return answer{status: http.StatusUnprocessableEntity, outcome: unknownType}
@@ -37,6 +39,11 @@ func (h *Handler) deliver(ctx context.Context, c *correlation, e event.Event) an
 	return h.run(ctx, d)
 }
 
+// deliverPlain is deliver for plain JSON.
+func (h *Handler) deliverPlain(ctx context.Context, c *correlation, body []byte) answer {
+	return h.run(ctx, &delivery{values: detached{ctx, c}, plain: body})
+}
+
 // run runs the receiver in a goroutine of its own and waits for it or its deadline.
 // The receiver's place and claim are given back when it returns, not when it was
 // answered for.
@@ -45,13 +52,12 @@ func (h *Handler) deliver(ctx context.Context, c *correlation, e event.Event) an
 // closed its side for writing looks the same, and reads the answer.
 func (h *Handler) run(ctx context.Context, d *delivery) answer {
 	deadline := time.Now().Add(h.config.EventTimeout)
-	// The request's values, but not its connection.
-	work, cancel := context.WithDeadline(detached{ctx, d.correlation}, deadline)
-	done := make(chan answer, 1)
-	go h.work(work, cancel, d, done)
+	work, cancel := context.WithDeadline(&d.values, deadline)
+	d.done = make(chan struct{})
+	go h.work(work, cancel, d)
 	select {
-	case a := <-done:
-		return a
+	case <-d.done:
+		return d.answer
 	case <-work.Done():
 	case <-ctx.Done():
 		cancel()
@@ -59,8 +65,8 @@ func (h *Handler) run(ctx context.Context, d *delivery) answer {
 	patience := time.NewTimer(time.Until(deadline))
 	defer patience.Stop()
 	select {
-	case a := <-done:
-		return a
+	case <-d.done:
+		return d.answer
 	case <-patience.C:
 		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
 	}
@@ -68,20 +74,20 @@ func (h *Handler) run(ctx context.Context, d *delivery) answer {
 
 // work is the goroutine of one delivery. Whatever becomes of the receiver, a panic
 // or runtime.Goexit included, there is an answer, sent when all is given back.
-func (h *Handler) work(ctx context.Context, cancel context.CancelFunc, d *delivery, done chan<- answer) {
-	a := answer{status: http.StatusInternalServerError, outcome: failed}
+func (h *Handler) work(ctx context.Context, cancel context.CancelFunc, d *delivery) {
+	d.answer = answer{status: http.StatusInternalServerError, outcome: failed}
 	defer func() {
 		if p := recover(); p != nil {
 			h.panicked(ctx, p)
 		}
 		if d.claim != nil {
-			h.claims.settle(d.claim, a, d.receiver.remember)
+			h.claims.settle(d.claim, d.answer, d.receiver.remember)
 		}
 		h.leave()
-		done <- a
+		close(d.done)
 		cancel()
 	}()
-	a = h.verdict(ctx, d)
+	d.answer = h.verdict(ctx, d)
 }
 
 // verdict is the one place where what a receiver returns becomes a status. None is a
@@ -94,18 +100,16 @@ func (h *Handler) verdict(ctx context.Context, d *delivery) answer {
 	} else {
 		a, err = h.reply(ctx, d)
 	}
-	var (
-		never *permanent
-		later *retryAfter
-	)
-	switch {
-	case err == nil:
+	if err == nil {
 		return a
-	case errors.As(err, &never):
+	}
+	if _, ok := errors.AsType[*permanent](err); ok {
 		return answer{status: http.StatusUnprocessableEntity, outcome: rejected}
-	case errors.As(err, &later):
+	}
+	if later, ok := errors.AsType[*retryAfter](err); ok {
 		return answer{status: http.StatusServiceUnavailable, outcome: retry, after: max(later.after, time.Second)}
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return answer{status: http.StatusServiceUnavailable, outcome: timedOut}
 	}
 	return answer{status: http.StatusInternalServerError, outcome: failed}
@@ -120,22 +124,23 @@ func (h *Handler) reply(ctx context.Context, d *delivery) (answer, error) {
 	case reply == nil:
 		return answer{status: http.StatusNoContent, outcome: accepted}, nil
 	}
-	header, err := h.encode(reply, d.correlation.traceparent)
+	header, err := h.encode(reply, d.values.correlation.traceparent)
 	return answer{status: http.StatusOK, outcome: accepted, header: header, body: reply.Data()}, err
 }
 
-// detached is a context with a request's values and correlation, but without its end.
+// detached is a context with a request's values and correlation, but without its
+// connection: it has no end.
 type detached struct {
 	context.Context //nolint:containedctx // it is a context
 
 	correlation *correlation
 }
 
-func (detached) Deadline() (time.Time, bool) { return time.Time{}, false }
-func (detached) Done() <-chan struct{}       { return nil }
-func (detached) Err() error                  { return nil }
+func (*detached) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (*detached) Done() <-chan struct{}       { return nil }
+func (*detached) Err() error                  { return nil }
 
-func (d detached) Value(key any) any {
+func (d *detached) Value(key any) any {
 	if key == (correlationKey{}) {
 		return d.correlation
 	}

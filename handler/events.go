@@ -77,7 +77,7 @@ func (h *Handler) receive(w *response, r *http.Request) answer {
 			h.leave()
 			return answer{status: http.StatusBadRequest, outcome: malformed}
 		}
-		return h.run(r.Context(), &delivery{correlation: &w.correlation, plain: body})
+		return h.deliverPlain(r.Context(), &w.correlation, body)
 	}
 	e, err := decode(mode, r.Header, body)
 	if err != nil {
@@ -148,7 +148,7 @@ func readBody(w *response, r *http.Request) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	// Where the connection has no deadlines, in a test, the body is there already.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	_ = http.NewResponseController(w).SetReadDeadline(w.began.Add(bodyTimeout))
 	const unknown, most = 512, 16 << 10
 	size := r.ContentLength + 1 // and one, to see the end
 	if r.ContentLength < 0 {

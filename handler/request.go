@@ -19,6 +19,7 @@ type response struct {
 
 	correlation
 
+	began time.Time
 	code  int          // 0 until a status was written
 	body  *requestBody // of the request, nil if it has none
 	event eventName    // of an event that was understood
@@ -117,7 +118,7 @@ const (
 
 // timed counts, times and logs a request, whatever becomes of it.
 func (h *Handler) timed(resp *response, r *http.Request) {
-	began := time.Now()
+	resp.began = time.Now()
 	h.inFlight.Add(1)
 	resp.header[0] = resp.requestID
 	resp.Header()["X-Request-Id"] = resp.header[:]
@@ -127,7 +128,7 @@ func (h *Handler) timed(resp *response, r *http.Request) {
 		if code == 0 {
 			code = http.StatusOK // what net/http sends for a handler that wrote nothing
 		}
-		route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(began)
+		route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(resp.began)
 		h.metrics.observe(route, method, code, took)
 		h.log(r, resp, code, route, method, took)
 	}()
@@ -161,7 +162,7 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 	}
 	// A record of its own, since nobody asks for the line of code that every request
 	// is logged at.
-	line := slog.NewRecord(time.Now(), level, "request", 0)
+	line := slog.NewRecord(w.began.Add(took), level, "request", 0)
 	line.AddAttrs(attrs...)
 	_ = h.config.Log.Handler().Handle(r.Context(), line) // a log that fails has nowhere to say so
 }
