@@ -76,7 +76,7 @@ func (b *builder) set(name, value string) error {
 		b.source = true
 		c.Source.URL, ok = uriReference(value)
 	case "subject":
-		c.Subject, ok = text(value), value != ""
+		c.Subject, ok = new(value), value != ""
 	case "time":
 		c.Time = new(types.Timestamp)
 		c.Time.Time, ok = timestamp(value)
@@ -95,10 +95,6 @@ func (b *builder) set(name, value string) error {
 	}
 	return nil
 }
-
-// text returns a pointer to s; one to a parameter would move it to the heap in each
-// call, whichever attribute it is for.
-func text(s string) *string { return &s }
 
 // extend sets an extension attribute. One of the specification's own gets here
 // only with a value of the wrong type.

@@ -151,7 +151,7 @@ func (h *Handler) cutOff(left []*task) string {
 // Wait returns when no event and no task is in flight any more, those events included
 // whose receiver outlives its request, and takes no further event. When ctx has ended
 // and some are, or other requests, the error says how many were cut off, and names
-// the tasks. Call it when no more requests come.
+// the tasks. Call it once, when no more requests come.
 func (h *Handler) Wait(ctx context.Context) error {
 	var cut []string
 	if n := h.events(ctx); n > 0 {
