@@ -4,7 +4,7 @@ GO       ?= go
 KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/kong test/knative test/image test/devstack test/e2e test/cluster
+MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/e2e test/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -31,7 +31,7 @@ bin/devstack:
 
 .PHONY: test
 test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/kong test/knative test/image test/devstack; do \
+	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
 	done
 
@@ -68,12 +68,15 @@ e2e-cluster: bin/devstack ## Deploy to the current cluster, in a namespace made 
 
 .PHONY: fuzz
 fuzz: ## Send anything at all to POST / and to the settings, a minute each
-	$(GO) test -run '^$$' -fuzz FuzzPost -fuzztime 60s ./handler
+	$(GO) test -run '^$$' -fuzz FuzzBinary -fuzztime 60s ./handler
+	$(GO) test -run '^$$' -fuzz FuzzStructured -fuzztime 60s ./handler
+	$(GO) test -run '^$$' -fuzz FuzzJSON -fuzztime 60s ./handler
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s .
 
 .PHONY: bench
 bench: ## Measure; docs/performance.md says how to read it
 	$(GO) test -run '^$$' -bench . ./handler ./function
+	cd test/conformance && $(GO) test -run '^$$' -bench . .
 
 .PHONY: fmt
 fmt: ## Format the code

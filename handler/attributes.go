@@ -34,7 +34,6 @@ func malformedAt(name string) error { return &attributeError{name} }
 type builder struct {
 	context     event.EventContextV1
 	contentType string // what context points to
-	specversion string
 	source      bool
 }
 
@@ -66,8 +65,7 @@ func (b *builder) set(name, value string) error {
 		return malformedAt(name)
 	}
 	switch name {
-	case "specversion":
-		b.specversion = value
+	case "specversion": // which is the first that is looked at
 	case "id":
 		c.ID = value
 	case "type":
@@ -114,8 +112,6 @@ func (b *builder) extend(name string, value any) error {
 // that says it is JSON and is not.
 func (b *builder) complete(e event.Event) error {
 	switch {
-	case b.specversion != event.CloudEventsVersionV1:
-		return malformedAt("specversion")
 	case strings.TrimSpace(b.context.ID) == "":
 		return malformedAt("id")
 	case !b.source:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -108,6 +109,9 @@ func decode(mode mode, header http.Header, body []byte) (event.Event, error) {
 
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
 func decodeBinary(header http.Header, body []byte) (event.Event, error) {
+	if version, ok := headerValue(header.Get("Ce-Specversion")); !ok || version != event.CloudEventsVersionV1 {
+		return event.Event{}, malformedAt("specversion") // whatever else is wrong with it
+	}
 	b := new(builder)
 	for field, values := range header {
 		name, ok := attributeOf(field)
@@ -184,6 +188,10 @@ func decodeStructured(body []byte) (event.Event, error) {
 	members, err := membersOf(body, few[:0])
 	if err != nil {
 		return event.Event{}, err
+	}
+	if version := slices.IndexFunc(members, func(m member) bool { return m.name == "specversion" }); version < 0 ||
+		string(members[version].value) != `"`+event.CloudEventsVersionV1+`"` {
+		return event.Event{}, malformedAt("specversion") // whatever else is wrong with it
 	}
 	b := new(builder)
 	var data, base64Data []byte
