@@ -183,14 +183,22 @@ func timestamp(s string) (time.Time, bool) {
 // uriReference parses a non-empty URI-reference (RFC 3986, section 4.1), and reports
 // whether it is one.
 func uriReference(s string) (url.URL, bool) {
-	if s == "" || strings.ContainsAny(s, " <>\"{}|\\^`") || strings.Count(s, "#") > 1 {
-		return url.URL{}, false
+	fragments, brackets := 0, false
+	for i := range len(s) {
+		switch s[i] {
+		case ' ', '<', '>', '"', '{', '}', '|', '\\', '^', '`':
+			return url.URL{}, false
+		case '#':
+			fragments++
+		case '[', ']':
+			brackets = true
+		}
 	}
 	u, err := url.Parse(s)
-	if err != nil {
+	if err != nil || s == "" || fragments > 1 {
 		return url.URL{}, false
 	}
-	if strings.ContainsAny(s, "[]") && // which are for addresses in hosts only
+	if brackets && // which are for addresses in hosts only
 		strings.ContainsAny(u.Opaque+u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "[]") {
 		return url.URL{}, false
 	}

@@ -35,7 +35,7 @@ func modeOf(header http.Header) (mode, error) {
 			return 0, errMediaType // a receiver would be handed the compressed bytes
 		}
 	}
-	mediaType := mediaTypeOf(header.Get("Content-Type"))
+	mediaType := mediaTypeOf(first(header, "Content-Type"))
 	switch {
 	case len(header["Content-Type"]) > 1 && (mediaType == "application/cloudevents+json" || !hasEventHeader(header)):
 		return 0, errMediaType // which of them counts differs from reader to reader
@@ -49,6 +49,14 @@ func modeOf(header http.Header) (mode, error) {
 		return plain, nil
 	}
 	return 0, errMediaType
+}
+
+// first is header.Get of a name in its canonical form, for half of its cost.
+func first(header http.Header, name string) string {
+	if values := header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 func hasEventHeader(header http.Header) bool {
@@ -89,6 +97,9 @@ func attributeOf(header string) (string, bool) {
 
 // mediaTypeOf returns a content type's media type, without parameters, in lower case.
 func mediaTypeOf(contentType string) string {
+	if contentType == event.ApplicationJSON {
+		return contentType
+	}
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	return strings.ToLower(strings.TrimSpace(mediaType))
 }
@@ -109,7 +120,7 @@ func decode(mode mode, header http.Header, body []byte) (event.Event, error) {
 
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
 func decodeBinary(header http.Header, body []byte) (event.Event, error) {
-	if version, ok := headerValue(header.Get("Ce-Specversion")); !ok || version != event.CloudEventsVersionV1 {
+	if version, ok := headerValue(first(header, "Ce-Specversion")); !ok || version != event.CloudEventsVersionV1 {
 		return event.Event{}, malformedAt("specversion") // whatever else is wrong with it
 	}
 	b := new(builder)

@@ -97,23 +97,22 @@ func New(config Config) (*Handler, error) {
 // routes is the surface besides what is mounted. HEAD goes where GET goes; the mux
 // answers other methods with 405 and other paths with 404.
 func (h *Handler) routes() {
-	h.route(http.MethodGet, LivePath, handleLive(), quiet)
-	h.route(http.MethodGet, ReadyPath, handleReady(h.config.Ready), quiet)
-	h.route(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log), quiet)
-	h.route(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent), !quiet)
+	h.metrics.routes[""] = newRoute(unmatched, slog.LevelInfo, h.config.Log.Handler())
+	h.route(http.MethodGet, LivePath, handleLive(), slog.LevelDebug)
+	h.route(http.MethodGet, ReadyPath, handleReady(h.config.Ready), slog.LevelDebug)
+	h.route(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log), slog.LevelDebug)
+	h.route(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent), slog.LevelInfo)
 }
 
-// quiet routes are logged at debug only: probes and scrapes.
-const quiet = true
-
-// route registers a handler for exactly one path, and its series.
-func (h *Handler) route(method, path string, next http.Handler, quiet bool) {
+// route registers a handler for exactly one path, its series, and the level of its
+// requests' log lines.
+func (h *Handler) route(method, path string, next http.Handler, level slog.Level) {
 	pattern := method + " " + path
 	if path == EventsPath {
 		pattern += "{$}" // else it would match every path
 	}
 	h.mux.Handle(pattern, next)
-	h.metrics.addRoute(pattern, method, path, quiet)
+	h.metrics.addRoute(pattern, method, newRoute(path, level, h.config.Log.Handler()))
 }
 
 // Mount adds a route for a feature: a pattern of [http.ServeMux] with a method and a
@@ -139,7 +138,7 @@ func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
 	}()
 	h.route(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r.WithContext(contextOf(r.Context(), &w.(*response).correlation)))
-	}), !quiet)
+	}), slog.LevelInfo)
 	return nil
 }
 

@@ -47,7 +47,8 @@ type route struct {
 	ok        prometheus.Counter // 200
 	noContent prometheus.Counter // 204, nil but for events
 	duration  prometheus.Observer
-	quiet     bool // logged at debug only
+	level     slog.Level   // of its log lines
+	log       slog.Handler // which knows the route already
 }
 
 // outcome is what became of an event: a label and, for an error, its word in the body.
@@ -141,17 +142,19 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight 
 	return m, nil
 }
 
-// addRoute makes a route's series exist, at 0.
-func (m *metrics) addRoute(pattern, method, path string, quiet bool) {
-	r := &route{
-		path:     path,
-		method:   method,
-		ok:       m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusOK)),
-		duration: m.durations.WithLabelValues(method, path),
-		quiet:    quiet,
-	}
-	if path == EventsPath {
-		r.noContent = m.requests.WithLabelValues(method, path, strconv.Itoa(http.StatusNoContent))
+// newRoute returns a route without series, which is what "unmatched" is: no method is
+// its own.
+func newRoute(path string, level slog.Level, log slog.Handler) *route {
+	return &route{path: path, level: level, log: log.WithAttrs([]slog.Attr{slog.String("route", path)})}
+}
+
+// addRoute adds a route and makes its series exist, at 0.
+func (m *metrics) addRoute(pattern, method string, r *route) {
+	r.method = method
+	r.ok = m.requests.WithLabelValues(method, r.path, strconv.Itoa(http.StatusOK))
+	r.duration = m.durations.WithLabelValues(method, r.path)
+	if r.path == EventsPath {
+		r.noContent = m.requests.WithLabelValues(method, r.path, strconv.Itoa(http.StatusNoContent))
 	}
 	m.routes[pattern] = r
 }
@@ -173,12 +176,13 @@ func (m *metrics) observe(r *route, method string, code int, took time.Duration)
 	}
 }
 
-// routeOf returns the route that the mux chose, by its pattern.
+// routeOf returns the route that the mux chose, by its pattern, which is empty where it
+// chose none.
 func (m *metrics) routeOf(pattern string) *route {
 	if r, ok := m.routes[pattern]; ok {
 		return r
 	}
-	return &route{path: unmatched}
+	return m.routes[""]
 }
 
 // reached sets a milestone's gauge, and reports whether this was the first time.

@@ -137,16 +137,11 @@ func (h *Handler) timed(resp *response, r *http.Request) {
 
 // log writes a request's line: the fields below and no others.
 func (h *Handler) log(r *http.Request, w *response, code int, route *route, method string, took time.Duration) {
-	level := slog.LevelInfo
-	if route.quiet {
-		level = slog.LevelDebug
-	}
-	if !h.config.Log.Enabled(r.Context(), level) {
+	if !route.log.Enabled(r.Context(), route.level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 9)
+	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs,
-		slog.String("route", route.path),
 		slog.String("method", method),
 		slog.Int("code", code),
 		slog.Float64("duration_seconds", took.Seconds()),
@@ -162,9 +157,9 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 	}
 	// A record of its own, since nobody asks for the line of code that every request
 	// is logged at.
-	line := slog.NewRecord(w.began.Add(took), level, "request", 0)
+	line := slog.NewRecord(w.began.Add(took), route.level, "request", 0)
 	line.AddAttrs(attrs...)
-	_ = h.config.Log.Handler().Handle(r.Context(), line) // a log that fails has nowhere to say so
+	_ = route.log.Handle(r.Context(), line) // a log that fails has nowhere to say so
 }
 
 // recovered turns a panic into a 500, or cuts the connection where a status has
