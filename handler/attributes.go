@@ -126,7 +126,7 @@ func (b *builder) complete(e event.Event) error {
 }
 
 // isText reports whether s has only characters that an attribute may have: no
-// control characters and no noncharacters (CloudEvents 1.0.2, section 2.2).
+// control characters and no noncharacters (CloudEvents 1.0.2, Type System).
 func isText(s string) bool {
 	if isPrintableASCII(s) {
 		return true

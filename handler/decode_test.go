@@ -1,0 +1,77 @@
+package handler_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/matryer/is"
+)
+
+// TestWhatReceiversGet has the rules of decoding, by what comes of a header, a member
+// or data. Sections are those of the HTTP protocol binding and the JSON event format.
+func TestWhatReceiversGet(t *testing.T) {
+	t.Parallel()
+	subject := func(e event.Event) any { return e.Subject() }
+	extension := func(e event.Event) any { return e.Extensions()["x"] }
+	data := func(e event.Event) any { return string(e.Data()) }
+	for _, test := range []struct {
+		rule string
+		name string // of a header or, in small letters, a member
+		sent string
+		get  func(event.Event) any
+		want any
+	}{
+		{"HTTP 3.1.3.2: a percent-encoded character", "Ce-Subject", "a%20b", subject, "a b"},
+		{"HTTP 3.1.3.2: in UTF-8", "Ce-Subject", "Euro%20%E2%82%AC%20%F0%9F%98%80", subject, "Euro € 😀"},
+		{"HTTP 3.1.3.2: in small hex digits", "Ce-Subject", "%e2%82%ac", subject, "€"},
+		{"HTTP 3.1.3.2: that needed no encoding", "Ce-Subject", "%41%2F", subject, "A/"},
+		{"HTTP 3.1.3.2: one round of decoding", "Ce-Subject", "%2541", subject, "%41"},
+		{"HTTP 3.1.3.2: a plus is a plus", "Ce-Subject", "a+b", subject, "a+b"},
+		{"HTTP 3.1.3.2: a quoted string", "Ce-Subject", `"a b"`, subject, "a b"},
+		{"HTTP 3.1.3.2: its escapes first", "Ce-Subject", `"a\"\\\%41"`, subject, `a"\A`},
+		{"HTTP 3.1.3.2: an encoded quote is no quote", "Ce-Subject", "%22a%22", subject, `"a"`},
+		{"HTTP 3.1.3.2: a quote within", "Ce-Subject", `a"b"`, subject, `a"b"`},
+		{"HTTP 3.1.3.2: space around is none of it", "Ce-Subject", "  a ", subject, "a"},
+		{"HTTP 3.1.3.2: raw UTF-8", "Ce-Subject", "café", subject, "café"},
+		{"HTTP 3.1.3: an extension is text", "Ce-X", "7", extension, "7"},
+		{"HTTP 3.1.3.1: names in any case", "cE-x", "7", extension, "7"},
+		{"HTTP 3.1.1: the content type as it came", "Content-Type", "Text/Plain; Charset=UTF-8", func(e event.Event) any { return e.DataContentType() }, "Text/Plain; Charset=UTF-8"},
+		{"CE source: as it came", "Ce-Source", "urn:A?b#%2520", func(e event.Event) any { return e.Source() }, "urn:A?b#%20"},
+		{"CE time: with an offset", "Ce-Time", "2026-01-02T03:04:05.6%2B02:00", func(e event.Event) any { return e.Time().UTC().Format(time.RFC3339Nano) }, "2026-01-02T01:04:05.6Z"},
+
+		{"JSON 2.2: a text", "x", `"a\u00e9\ud83d\ude00"`, extension, "aé😀"},
+		{"JSON 2.2: an integer", "x", "-7", extension, int32(-7)},
+		{"JSON 2.2: a boolean", "x", "true", extension, true},
+		{"JSON 2.2: null is absent", "x", "null", extension, nil},
+		{"JSON 2.2: percent signs are text", "subject", `"%41"`, subject, "%41"},
+		{"JSON 3.1.1: data as it stands there", "data", ` {"a" : 1.0} `, data, `{"a" : 1.0}`},
+		{"JSON 3.1.1: a string of JSON is JSON", "data", `"a"`, data, `"a"`},
+		{"JSON 3.1.1: base64", "data_base64", `"/wA="`, data, "\xff\x00"},
+		{"JSON 3.1.1: base64 of nothing", "data_base64", `""`, data, ""},
+		{"JSON 3.1.1: escaped base64", "data_base64", `"\u002fwA="`, data, "\xff\x00"},
+	} {
+		t.Run(test.rule, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			f := newFunction(t)
+			var got *event.Event
+			is.NoErr(f.On("coffee.ordered", func(_ context.Context, e event.Event) (*event.Event, error) {
+				got = &e
+				return nil, nil
+			}))
+			code := 0
+			if strings.ToLower(test.name) != test.name {
+				code = f.order("1", test.name, strings.TrimSpace(test.sent)).Code // as net/http hands it over
+			} else {
+				code = f.ask("POST", "/", `{"specversion":"1.0","id":"1","source":"/s","type":"coffee.ordered","`+test.name+`":`+test.sent+`}`,
+					"Content-Type", "application/cloudevents+json").Code
+			}
+			is.Equal(code, 204)
+			is.Equal(test.get(*got), test.want)
+			is.NoErr(got.Validate())
+		})
+	}
+}
