@@ -4,7 +4,9 @@
 // It knows nothing of Vault, Ory or the environment: readiness comes in as a
 // func, settings as plain values. A feature registers a [Receiver] for a type of
 // event with [Handler.On]; what the receiver returns decides the status, and so
-// whether the sender tries again (see [Permanent] and [RetryAfter]).
+// whether the sender tries again (see [Permanent] and [RetryAfter]). It goes on after
+// its reply with [Handler.Go]. A feature that gets its events in another way adds a
+// route with [Handler.Mount] and hands them over with [Handler.Dispatch].
 package handler
 
 import (
