@@ -1,10 +1,12 @@
 package handler
 
 import (
+	"bytes"
 	"container/list"
 	"crypto/sha256"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -75,14 +77,14 @@ func (c *claims) claim(key claimKey) (*claim, answer) {
 	return claim, answer{}
 }
 
-// settle ends a claim. An accepted event is remembered; any other may run again.
+// settle ends a claim. An accepted event is remembered; any other may run again. What
+// is kept is a copy: the receiver's own may change, or be a small part of much.
 func (c *claims) settle(claim *claim, a answer, age time.Duration) {
 	size := len(a.body)
+	kept := make(http.Header, len(a.header))
 	for name, values := range a.header {
-		size += len(name)
-		for _, value := range values {
-			size += len(value)
-		}
+		size += len(name) + len(values[0])
+		kept[strings.Clone(name)] = []string{strings.Clone(values[0])} // encode makes one of each
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,6 +92,7 @@ func (c *claims) settle(claim *claim, a answer, age time.Duration) {
 		c.forget(claim)
 		return
 	}
+	a.header, a.body = kept, bytes.Clone(a.body)
 	claim.answer, claim.expires = a, time.Now().Add(age)
 	claim.bytes += size
 	c.bytes += size

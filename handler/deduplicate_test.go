@@ -55,6 +55,21 @@ func TestDuplicateGetsTheSameAnswer(t *testing.T) {
 	is.Equal(f.order("1").Body.String(), "1") // the same after all
 }
 
+// TestKeptReplyIsACopy: a receiver may use its buffer again.
+func TestKeptReplyIsACopy(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f, data := newFunction(t), []byte("first")
+	is.NoErr(f.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) {
+		reply := event.New()
+		reply.SetType("coffee.served")
+		return &reply, reply.SetData("text/plain", data)
+	}, handler.Deduplicate(time.Hour)))
+	f.order("1")
+	copy(data, "later")
+	is.Equal(f.order("1").Body.String(), "first")
+}
+
 func TestDuplicateOfAnEventWithoutReply(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
