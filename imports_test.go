@@ -29,7 +29,7 @@ func TestImports(t *testing.T) {
 		}},
 		{"coffeebuddy", []string{"coffeebuddy/function", "coffeebuddy/test", "knative.dev", "github.com/matryer"}},
 		{"coffeebuddy/function", []string{
-			"coffeebuddy/test", "knative.dev", "github.com/matryer", "net/http/pprof",
+			"coffeebuddy/test", "coffeebuddy/handler/handlertest", "testing", "knative.dev", "github.com/matryer", "net/http/pprof",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
 	} {
