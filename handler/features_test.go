@@ -209,6 +209,22 @@ func TestTraceOfAStructuredEvent(t *testing.T) {
 	is.Equal(w.Header().Get("Ce-Traceparent"), traceparent)
 }
 
+func TestTraceOfADispatchedEvent(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	is.NoErr(f.On("com.slack.command", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+		f.Log().InfoContext(ctx, "received")
+		return nil, nil
+	}))
+	e := command()
+	e.SetExtension("traceparent", traceparent)
+	f.Dispatch(t.Context(), e)
+	line := f.logs.lines(t)[0]
+	is.Equal(line["trace_id"], traceID)
+	is.True(line["request_id"] != nil) // one of its own
+}
+
 func TestColdStartIsOneLine(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
