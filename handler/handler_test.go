@@ -451,7 +451,9 @@ func TestWiringMistakesAreErrors(t *testing.T) {
 	receive := func(context.Context, event.Event) (*event.Event, error) { return nil, nil }
 	is.NoErr(f.On("coffee.ordered", receive))
 	is.True(f.On("coffee.ordered", receive) != nil) // twice
-	is.True(f.On("", receive) != nil)
+	for _, eventType := range []string{"", " ", "a\x00"} { // which no event has
+		is.True(f.On(eventType, receive) != nil)
+	}
 	is.True(f.On("coffee.drunk", nil) != nil)
 	_, err := handler.New(handler.Config{Registry: f.registry, Log: slog.New(slog.DiscardHandler)})
 	is.True(err != nil) // one registry, one handler
