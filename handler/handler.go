@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +68,9 @@ type Handler struct {
 	claims   claims
 	tasks    tasks
 	draining atomic.Bool
+
+	closing sync.Mutex
+	closed  int // places that Wait has taken
 }
 
 // New returns a Handler with its routes and its two built-in receivers: the type

@@ -450,7 +450,7 @@ func TestWiringMistakesAreErrors(t *testing.T) {
 	f := newFunction(t)
 	receive := func(context.Context, event.Event) (*event.Event, error) { return nil, nil }
 	is.NoErr(f.On("coffee.ordered", receive))
-	is.True(f.On("coffee.ordered", receive) != nil) // twice
+	is.True(f.On("coffee.ordered", receive) != nil)        // twice
 	for _, eventType := range []string{"", " ", "a\x00"} { // which no event has
 		is.True(f.On(eventType, receive) != nil)
 	}

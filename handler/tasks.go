@@ -151,7 +151,7 @@ func (h *Handler) cutOff(left []*task) string {
 // Wait returns when no event and no task is in flight any more, those events included
 // whose receiver outlives its request, and takes no further event. When ctx has ended
 // and some are, or other requests, the error says how many were cut off, and names
-// the tasks. Call it once, when no more requests come.
+// the tasks. Call it when no more requests come.
 func (h *Handler) Wait(ctx context.Context) error {
 	var cut []string
 	if n := h.events(ctx); n > 0 {
@@ -168,16 +168,18 @@ func (h *Handler) Wait(ctx context.Context) error {
 	return fmt.Errorf("%s: %w", strings.Join(cut, ", "), ctx.Err())
 }
 
-// events takes every place, and returns how many it did not get before ctx ended.
+// events takes every place for good, and returns how many are in use when ctx ends.
 func (h *Handler) events(ctx context.Context) int {
-	for taken := range cap(h.slots) {
+	h.closing.Lock()
+	defer h.closing.Unlock()
+	for ; h.closed < cap(h.slots); h.closed++ {
 		if h.enter() {
 			continue
 		}
 		select {
 		case h.slots <- struct{}{}:
 		case <-ctx.Done():
-			return len(h.slots) - taken
+			return len(h.slots) - h.closed
 		}
 	}
 	return 0

@@ -105,6 +105,27 @@ func TestEventsComeAsTheyWereSent(t *testing.T) {
 	is.Equal(d.Reply.String(), sent.String())
 }
 
+// TestTasksAreWaitedFor, by the test and once more when it ends.
+func TestTasksAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	told := make(chan string, 1)
+	f := handlertest.New(t, func(h *handler.Handler) error {
+		return h.On("coffee.ordered", func(ctx context.Context, e event.Event) (*event.Event, error) {
+			h.Go(ctx, "tell the kitchen", func(ctx context.Context) error {
+				h.Log().InfoContext(ctx, "told")
+				told <- string(e.Data())
+				return nil
+			})
+			return nil, nil
+		})
+	})
+	is.Equal(f.Send(handlertest.Event("coffee.ordered", `"espresso"`)).Status, 204)
+	is.NoErr(f.Wait(t.Context()))
+	is.Equal(<-told, `"espresso"`)
+	is.True(strings.Contains(f.Logs(), `"msg":"told","request_id":`))
+}
+
 func TestBrokerWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
