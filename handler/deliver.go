@@ -51,8 +51,7 @@ func (h *Handler) deliverPlain(ctx context.Context, c *correlation, body []byte)
 // A sender who leaves cancels the receiver, but is still waited for: one that only
 // closed its side for writing looks the same, and reads the answer.
 func (h *Handler) run(ctx context.Context, d *delivery) answer {
-	deadline := time.Now().Add(h.config.EventTimeout)
-	work, cancel := context.WithDeadline(&d.values, deadline)
+	work, cancel := context.WithTimeout(&d.values, h.config.EventTimeout)
 	d.done = make(chan struct{})
 	go h.work(work, cancel, d)
 	select {
@@ -62,6 +61,7 @@ func (h *Handler) run(ctx context.Context, d *delivery) answer {
 	case <-ctx.Done():
 		cancel()
 	}
+	deadline, _ := work.Deadline()
 	patience := time.NewTimer(time.Until(deadline))
 	defer patience.Stop()
 	select {
