@@ -57,9 +57,10 @@ func (h *Handler) task(t *task, f func(context.Context) error) {
 			h.panicked(t.ctx, p)
 		}
 		t.cancel()
-		if !h.tasks.remove(t) {
+		if !h.tasks.ending(t) {
 			return // it was cut off, and counted as that
 		}
+		defer h.tasks.remove(t) // when all is said of it: shutdown waits for that, too
 		h.metrics.tasks[outcome].Inc()
 		if outcome == taskFailed {
 			h.logger.LogAttrs(t.ctx, slog.LevelWarn, "a task failed", slog.String("task", t.name))
@@ -70,11 +71,11 @@ func (h *Handler) task(t *task, f func(context.Context) error) {
 	}
 }
 
-// tasks are those that run.
+// tasks are those that run, true, and those whose end is being counted, false.
 type tasks struct {
 	mu      sync.Mutex
 	running map[*task]bool
-	idle    chan struct{} // closed when none runs any more; nil where nobody waits
+	idle    chan struct{} // closed when there are none any more; nil where nobody waits
 }
 
 func (s *tasks) add(t *task) {
@@ -83,17 +84,25 @@ func (s *tasks) add(t *task) {
 	s.running[t] = true
 }
 
-// remove reports whether the task was there.
-func (s *tasks) remove(t *task) bool {
+// ending reports whether the task still ran: it will not be cut off any more.
+func (s *tasks) ending(t *task) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.running[t]
+	if !s.running[t] {
+		return false
+	}
+	s.running[t] = false
+	return true
+}
+
+func (s *tasks) remove(t *task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.running, t)
 	if len(s.running) == 0 && s.idle != nil {
 		close(s.idle)
 		s.idle = nil
 	}
-	return was
 }
 
 // wait returns when no task runs, or with those that are left when ctx ends: they
@@ -117,10 +126,12 @@ func (s *tasks) wait(ctx context.Context) []*task {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var left []*task
-	for t := range s.running {
-		left = append(left, t)
+	for t, runs := range s.running {
+		if runs {
+			left = append(left, t)
+			delete(s.running, t)
+		}
 	}
-	clear(s.running)
 	slices.SortFunc(left, func(a, b *task) int { return strings.Compare(a.name, b.name) })
 	return left
 }
