@@ -49,12 +49,15 @@ func TestStorm(t *testing.T) {
 	t.Logf("%d clients reset their connection in %s, %d could not", sent.Load(), time.Since(began).Round(time.Millisecond), refused.Load())
 	is.Equal(sent.Load(), int64(clients))
 
-	var slowest time.Duration
-	for range 100 {
-		slowest = max(slowest, f.event(t))
-	}
-	t.Logf("of the 100 events after that, the slowest took %s", slowest.Round(10*time.Microsecond))
-	is.True(slowest < 50*time.Millisecond)
+	// A hundred in a row. What wedges stays wedged; a machine that is busy with other tests gets another hundred.
+	eventually(t, 10*time.Second, func() bool {
+		var slowest time.Duration
+		for range 100 {
+			slowest = max(slowest, f.event(t))
+		}
+		t.Logf("of 100 events after that, the slowest took %s", slowest.Round(10*time.Microsecond))
+		return slowest < 50*time.Millisecond
+	})
 	eventually(t, soon, func() bool { return f.goroutines(t) <= before })
 	is.Equal(f.metrics(t.Context(), t)["coffeebuddy_events_in_flight"], 0.0)
 }
