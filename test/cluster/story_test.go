@@ -231,6 +231,8 @@ func deploy(t *testing.T, s *story) {
 	ctx := t.Context()
 	kubectl(t, "delete", "ksvc", "coffeebuddy")
 	noPodIsLeft(t)
+	revision, err := command(ctx, "", "git", "rev-parse", "HEAD")
+	is.NoErr(err)
 	began := time.Now()
 	ko(t, "apply", "-f", s.manifests(t, "knative"))
 	s.figures.add("ko apply, image built before", "%.1f s", time.Since(began).Seconds())
@@ -251,8 +253,6 @@ func deploy(t *testing.T, s *story) {
 	is.Equal(a.code, http.StatusOK)
 	is.Equal(a.header.Get("Ce-Type"), "coffeebuddy.echo")
 
-	revision, err := command(ctx, "", "git", "rev-parse", "HEAD")
-	is.NoErr(err)
 	metrics, err := health(ctx, onlyPod(t), "/metrics")
 	is.NoErr(err)
 	is.True(strings.Contains(metrics.body, `revision="`+strings.TrimSpace(revision)+`"`)) // build_info is true
