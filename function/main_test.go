@@ -419,14 +419,14 @@ func TestProbesOfAHungVault(t *testing.T) {
 	defer close(release)
 	p := start(t, append(d.environment(), "VAULT_ADDR="+hung.URL)...).listening(t)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 40}}
-	answered, late := 0, 0
-	for range 5 {
+	// burst returns how many of 40 requests at a time were answered, and how many of those took longer than limit.
+	burst := func(path string, limit time.Duration) (answered, late int) {
 		var mu sync.Mutex
-		var probes sync.WaitGroup
+		var requests sync.WaitGroup
 		for range 40 {
-			probes.Go(func() {
+			requests.Go(func() {
 				asked := time.Now()
-				resp, err := client.Get(p.url + "/health/ready")
+				resp, err := client.Get(p.url + path)
 				if err != nil {
 					return
 				}
@@ -434,15 +434,23 @@ func TestProbesOfAHungVault(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				answered++
-				if time.Since(asked) > 100*time.Millisecond {
+				if time.Since(asked) > limit {
 					late++
 				}
 			})
 		}
-		probes.Wait()
+		requests.Wait()
+		return answered, late
+	}
+	answered, late, busy := 0, 0, 0
+	for range 5 {
+		n, l := burst("/health/ready", 100*time.Millisecond) // queue-proxy would have given up then
+		_, b := burst("/health/live", 40*time.Millisecond)   // what is left beside the 60 ms that a probe may wait for a check
+		answered, late, busy = answered+n, late+l, busy+b
 	}
 	is.Equal(answered, 200)
-	is.True(late <= 10) // queue-proxy would have given up; a machine that is busy with other tests may be late with a few
+	is.Equal(answered, 200)
+	is.True(late <= 10+busy) // a machine that is busy with other tests is late with answers that wait for nothing, too
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
