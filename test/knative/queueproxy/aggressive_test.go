@@ -23,9 +23,6 @@ const (
 // start: it must have every answer within 100 ms, and Vault must not notice how often it asks. Its parts are not parallel to others:
 // they are about milliseconds.
 func TestAggressiveProbing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it watches ten seconds of probing several times")
-	}
 	for _, test := range []struct {
 		name    string
 		slow    time.Duration // what Vault's answers take

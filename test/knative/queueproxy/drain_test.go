@@ -13,9 +13,6 @@ import (
 
 // TestDrainLosesNothing stops one of two pods under load: nobody but the balancer may notice.
 func TestDrainLosesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("queue-proxy drains for 30 s")
-	}
 	t.Parallel()
 	is := is.New(t)
 	platform := startPlatform(t)
@@ -57,9 +54,6 @@ func TestDrainLosesNothing(t *testing.T) {
 
 // TestDrainFinishesWhatIsInFlight stops the only pod while it has an event that takes five seconds.
 func TestDrainFinishesWhatIsInFlight(t *testing.T) {
-	if testing.Short() {
-		t.Skip("queue-proxy drains for 30 s")
-	}
 	t.Parallel()
 	is := is.New(t)
 	pod := startPod(t, startPlatform(t), podOptions{})

@@ -59,6 +59,9 @@ func TestMain(m *testing.M) {
 
 // unfit returns why nothing can be tested here, if so.
 func unfit() string {
+	if testing.Short() {
+		return "it takes real servers, and minutes: leave out -short"
+	}
 	const why = "pods get network namespaces of their own, which needs "
 	if !mayMakeNetworks() {
 		return why + "Linux and root (CAP_NET_ADMIN and CAP_SYS_ADMIN)"

@@ -15,9 +15,6 @@ import (
 const soon = 10 * time.Second
 
 func TestProbesFailWhileVaultIsSealed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("queue-proxy takes ten seconds to say no")
-	}
 	t.Parallel()
 	platform := startPlatform(t)
 	is.New(t).NoErr(platform.vault.Seal(t.Context()))
@@ -51,9 +48,6 @@ func TestProbesFailWhileVaultIsSealed(t *testing.T) {
 
 // TestReadyPodThatLosesVault shows what readiness is for, and what it is not: queue-proxy hands on whatever comes to it.
 func TestReadyPodThatLosesVault(t *testing.T) {
-	if testing.Short() {
-		t.Skip("queue-proxy takes ten seconds to say no")
-	}
 	t.Parallel()
 	is := is.New(t)
 	platform := startPlatform(t)

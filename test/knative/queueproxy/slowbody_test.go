@@ -12,9 +12,6 @@ import (
 // TestBodyThatDoesNotCome shows whose limit counts for a caller that stops in the middle of its request: the function's. It has answered
 // and is free for others then, whenever the caller gets to hear it.
 func TestBodyThatDoesNotCome(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the function waits 15 s for a body")
-	}
 	t.Parallel()
 	platform := startPlatform(t)
 	for _, test := range []struct {
