@@ -35,6 +35,7 @@ type builder struct {
 	context     event.EventContextV1
 	contentType string // what context points to
 	source      bool
+	json        bool // the data is known to be JSON
 }
 
 // setJSON sets an attribute to a JSON value (JSON event format, section 2.2).
@@ -119,7 +120,7 @@ func (b *builder) complete(e event.Event) error {
 	case strings.TrimSpace(b.context.Type) == "":
 		return malformedAt("type")
 	case b.context.DataContentType != nil && isJSONType(*b.context.DataContentType) &&
-		len(e.DataEncoded) > 0 && !isJSON(e.DataEncoded):
+		len(e.DataEncoded) > 0 && !b.json && !isJSON(e.DataEncoded):
 		return malformedAt("data")
 	}
 	return nil
@@ -195,7 +196,7 @@ func uriReference(s string) (url.URL, bool) {
 		}
 	}
 	u, err := url.Parse(s)
-	if err != nil || s == "" || fragments > 1 {
+	if err != nil || *u == (url.URL{}) || fragments > 1 { // "", and "#" and "//", of which nothing is left
 		return url.URL{}, false
 	}
 	if brackets && // which are for addresses in hosts only

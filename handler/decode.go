@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -158,7 +157,7 @@ func decodeBinary(header http.Header, body []byte) (event.Event, error) {
 // headerValue decodes a header's value (HTTP binding, section 3.1.3.2): a quoted
 // string is unquoted, then one round of percent-decoding. Characters that a
 // sender should have encoded are taken as they are, since the common SDKs encode
-// none; what is not UTF-8 in the end is refused.
+// none; what is not UTF-8 in the end is no text (see isText).
 func headerValue(value string) (string, bool) {
 	if strings.HasPrefix(value, `"`) {
 		var ok bool
@@ -172,7 +171,7 @@ func headerValue(value string) (string, bool) {
 			return "", false
 		}
 	}
-	return value, utf8.ValidString(value)
+	return value, true
 }
 
 // unquote returns the content of a quoted string (RFC 9110, section 5.6.4).
@@ -200,8 +199,7 @@ func decodeStructured(body []byte) (event.Event, error) {
 	if err != nil {
 		return event.Event{}, err
 	}
-	if version := slices.IndexFunc(members, func(m member) bool { return m.name == "specversion" }); version < 0 ||
-		string(members[version].value) != `"`+event.CloudEventsVersionV1+`"` {
+	if at := slices.IndexFunc(members, func(m member) bool { return m.name == "specversion" }); at < 0 || !isVersion1(members[at].value) {
 		return event.Event{}, malformedAt("specversion") // whatever else is wrong with it
 	}
 	b := new(builder)
@@ -234,7 +232,7 @@ func decodeStructured(body []byte) (event.Event, error) {
 		}
 		e.DataBase64 = true
 	case data != nil && isJSONType(e.DataContentType()):
-		e.DataEncoded = data
+		e.DataEncoded, b.json = data, true // as a part of JSON
 	case data != nil:
 		text, ok := jsonString(data)
 		if !ok {
@@ -243,4 +241,9 @@ func decodeStructured(body []byte) (event.Event, error) {
 		e.DataEncoded = []byte(text)
 	}
 	return e, b.complete(e)
+}
+
+func isVersion1(value []byte) bool {
+	version, ok := jsonString(value)
+	return ok && version == event.CloudEventsVersionV1
 }

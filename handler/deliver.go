@@ -1,8 +1,10 @@
 package handler
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -125,6 +127,9 @@ func (h *Handler) reply(ctx context.Context, d *delivery) (answer, error) {
 		return answer{status: http.StatusNoContent, outcome: accepted}, nil
 	}
 	header, err := h.encode(reply, d.values.correlation.traceparent)
+	if err != nil {
+		h.logger.LogAttrs(ctx, slog.LevelWarn, "a reply is no valid event", slog.String("attribute", undecoded(err).attribute))
+	}
 	return answer{status: http.StatusOK, outcome: accepted, header: header, body: reply.Data()}, err
 }
 
@@ -167,8 +172,8 @@ func (h *Handler) Dispatch(ctx context.Context, e event.Event) Verdict {
 	h.count(a)
 	v := Verdict{Status: a.status, Outcome: string(a.outcome), RetryAfter: a.after}
 	if a.status == http.StatusOK {
-		reply, err := decodeBinary(a.header, a.body)
-		if err == nil { // encode has made sure of it
+		// A copy, as the answer may be remembered. That it is an event encode has made sure of.
+		if reply, err := decodeBinary(a.header, bytes.Clone(a.body)); err == nil {
 			v.Reply = &reply
 		}
 	}

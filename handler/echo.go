@@ -63,7 +63,7 @@ func message(e event.Event) json.RawMessage {
 	switch {
 	case len(data) == 0:
 		return json.RawMessage("null")
-	case isJSONType(e.DataContentType()) && isJSON(data):
+	case isJSONType(e.DataContentType()) && isJSONAt(1, data): // else the reply is too deep
 		return data
 	case !utf8.Valid(data):
 		data = []byte(base64.StdEncoding.EncodeToString(data))

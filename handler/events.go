@@ -45,8 +45,8 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	if resp.traceparent != "" {
 		w.Header().Set("Traceparent", resp.traceparent)
 	}
+	h.count(a) // before a long reply has left: whoever has it may ask for the metrics
 	a.send(w)
-	h.count(a)
 }
 
 // count counts an event by what became of it.
@@ -144,8 +144,13 @@ func undecoded(err error) answer {
 // readBody reads the whole body, at most bodyLimit. It grows with what comes, not
 // with what Content-Length promises.
 func readBody(w *response, r *http.Request) ([]byte, error) {
-	if r.ContentLength > bodyLimit {
+	switch {
+	case r.ContentLength > bodyLimit:
 		return nil, errTooLarge
+	case r.ContentLength == 0:
+		// net/http watches for the sender to leave already. A deadline now would end
+		// that, and with it the context of the receiver.
+		return nil, nil
 	}
 	// Where the connection has no deadlines, in a test, the body is there already.
 	_ = http.NewResponseController(w).SetReadDeadline(w.began.Add(bodyTimeout))
@@ -193,13 +198,31 @@ func (a answer) send(w http.ResponseWriter) {
 func writeError(w http.ResponseWriter, a answer) {
 	header := healthHeader()
 	if a.after > 0 {
-		header["Retry-After"] = []string{strconv.FormatInt(int64((a.after+time.Second-1)/time.Second), 10)}
+		header["Retry-After"] = []string{strconv.FormatInt(int64((a.after-1)/time.Second)+1, 10)}
 	}
 	body := `{"error":"` + string(a.outcome) + `"`
 	if a.attribute != "" {
 		body += `,"attribute":"` + a.attribute + `"`
 	}
 	write(w, a.status, header, []byte(body+"}\n"))
+}
+
+// public returns a source without the user and the query that it may have as a URL:
+// secrets are there, and a log holds none.
+func public(source string) string {
+	source, _, _ = strings.Cut(source, "?")
+	scheme, rest, found := strings.Cut(source, "//")
+	if !found {
+		return source
+	}
+	authority, path, more := strings.Cut(rest, "/")
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		authority = authority[i+1:]
+	}
+	if more {
+		path = "/" + path
+	}
+	return scheme + "//" + authority + path
 }
 
 // printable returns what a log may hold of a value that a sender chose: its

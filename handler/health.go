@@ -64,6 +64,9 @@ func write(w http.ResponseWriter, status int, header map[string][]string, body [
 	if resp, ok := w.(*response); ok && resp.body != nil {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body))) // it may be flushed before the end
 	}
+	if _, ok := header["Content-Type"]; !ok {
+		w.Header()["Content-Type"] = nil // net/http would guess one, and a broker take it for the datacontenttype
+	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a caller who has left is not told
 }

@@ -23,9 +23,12 @@ var errJSON = errors.New("not JSON as it is taken here")
 
 // isJSON reports whether text is one JSON text (RFC 8259) in UTF-8, at most maxDepth
 // deep.
-func isJSON(text []byte) bool {
+func isJSON(text []byte) bool { return isJSONAt(0, text) }
+
+// isJSONAt is isJSON for a text that is itself so deep in another.
+func isJSONAt(depth int, text []byte) bool {
 	s := scanner{text: text}
-	return utf8.Valid(text) && s.value(0) && s.ended()
+	return utf8.Valid(text) && s.value(depth) && s.ended()
 }
 
 // isJSONObject reports whether text is one JSON object.
@@ -177,17 +180,20 @@ func (s *scanner) list(open byte, depth int) bool {
 }
 
 func (s *scanner) str() bool {
-	for s.at++; s.at < len(s.text); s.at++ {
-		switch c := s.text[s.at]; {
+	text := s.text
+	for at := s.at + 1; at < len(text); at++ { // in a local, since most of a text is strings
+		switch c := text[at]; {
 		case c == '"':
-			s.at++
+			s.at = at + 1
 			return true
 		case c < ' ':
 			return false
 		case c == '\\':
+			s.at = at
 			if !s.escape() {
 				return false
 			}
+			at = s.at
 		}
 	}
 	return false

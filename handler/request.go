@@ -93,7 +93,7 @@ func lingering(w http.ResponseWriter, r *http.Request, next func(*response, *htt
 	resp.readable = requestBody{
 		ReadCloser: r.Body,
 		connection: w,
-		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && r.Header.Get("Expect") == "",
+		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && first(r.Header, "Expect") == "",
 	}
 	r.Body = resp.body
 	duplex := connection.EnableFullDuplex() == nil // false in a test without a connection
@@ -152,7 +152,7 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 	if e := w.event; e.id != "" {
 		attrs = append(attrs,
 			slog.String("event_id", printable(e.id)),
-			slog.String("event_source", printable(e.source)),
+			slog.String("event_source", printable(public(e.source))),
 			slog.String("event_type", printable(e.eventType)))
 	}
 	// A record of its own, since nobody asks for the line of code that every request

@@ -24,9 +24,9 @@ func Within(d time.Duration) TaskOption { return func(t *task) { t.timeout = d }
 // values, but not its end: it has a deadline of its own, a minute unless [Within]
 // says otherwise.
 //
-// The name is what metrics' readers and the log know the task by; it is never one
-// that a sender chose. An error, a panic or a missed deadline is counted and logged by
-// the name alone: what else is worth knowing the function logs itself.
+// The name is what the log knows the task by; it is never one that a sender chose. An
+// error or a panic is counted and logged by the name alone: what else is worth knowing
+// the function logs itself.
 //
 // Shutdown waits for tasks, those included that are started meanwhile, and cancels
 // and names those that it has to cut off.

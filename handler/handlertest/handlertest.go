@@ -98,7 +98,7 @@ func (f *Function) Send(e event.Event) Answer { return send(f, e) }
 func send(to http.Handler, e event.Event) Answer {
 	w := httptest.NewRecorder()
 	to.ServeHTTP(w, request(e))
-	a := Answer{Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
+	a := Answer{Status: w.Code, Header: w.Result().Header, Body: w.Body.Bytes()}
 	if looksLikeAnEvent(a.Header) {
 		a.Reply = reply(a)
 	}

@@ -56,11 +56,11 @@ func reply(a Answer) *event.Event {
 	e := event.New(a.Header.Get("Ce-Specversion"))
 	for field, values := range a.Header {
 		name, ok := strings.CutPrefix(field, "Ce-")
-		value, err := url.PathUnescape(values[0])
-		switch {
-		case !ok || name == "Specversion":
+		if !ok || name == "Specversion" {
 			continue
-		case err != nil:
+		}
+		value, err := url.PathUnescape(values[0])
+		if err != nil {
 			return nil
 		}
 		switch name {
