@@ -244,6 +244,9 @@ func decodeStructured(body []byte) (event.Event, error) {
 }
 
 func isVersion1(value []byte) bool {
+	if string(value) == `"`+event.CloudEventsVersionV1+`"` { // as nearly all write it
+		return true
+	}
 	version, ok := jsonString(value)
 	return ok && version == event.CloudEventsVersionV1
 }
