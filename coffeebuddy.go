@@ -41,13 +41,14 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	}
 
 	f := &Function{log: log}
+	vault := vaultChecker(settings.Vault, log)
 	f.readiness = checks.New(checks.Options{
 		TTL:     settings.CheckTTL,
 		Timeout: settings.CheckTimeout,
 		Grace:   settings.ReadyGrace,
 		Log:     log,
 		OnReady: func() { f.handler.Reached(handler.Ready) },
-	}, oryChecker(settings.Ory, log), vaultChecker(settings.Vault, log))
+	}, oryChecker(settings.Ory, log), vault)
 
 	build := readBuild()
 	registry := prometheus.NewRegistry()
@@ -56,6 +57,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		build.info(settings.AppName),
 		f.readiness,
+		tokenExpiry(vault),
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -109,8 +111,26 @@ func vaultChecker(s VaultSettings, log *slog.Logger) checks.Checker {
 	if warn(log, "vault", s.Wrong) {
 		return checks.Misconfigured("vault")
 	}
+	token := checks.FixedToken(s.Token.Reveal())
+	if s.TokenFile != "" {
+		token = checks.TokenFile(s.TokenFile)
+	}
 	return checks.NewVault(checks.VaultConfig{
-		Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Token: s.Token.Reveal, Log: log,
+		Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Token: token, Log: log,
+	})
+}
+
+// tokenExpiry shows when Vault's token expires, and 0 where there is none to know of.
+func tokenExpiry(vault checks.Checker) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coffeebuddy_vault_token_expiry_timestamp_seconds",
+		Help: "When the Vault token expires, as of its last lookup or renewal; 0 for never, and before the first.",
+	}, func() float64 {
+		v, ok := vault.(*checks.Vault)
+		if !ok || v.TokenExpiry().IsZero() {
+			return 0
+		}
+		return float64(v.TokenExpiry().Unix())
 	})
 }
 

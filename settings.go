@@ -42,6 +42,7 @@ type Settings struct {
 type VaultSettings struct {
 	Address   string
 	Token     Secret
+	TokenFile string // wins over Token; read at each use
 	Namespace string
 	CACert    string
 	Wrong     []Problem
@@ -77,6 +78,7 @@ type environment struct {
 	LogLevel        string `envconfig:"COFFEEBUDDY_LOG_LEVEL"`
 	VaultAddr       string `envconfig:"VAULT_ADDR"`
 	VaultToken      Secret `envconfig:"VAULT_TOKEN"`
+	VaultTokenFile  string `envconfig:"VAULT_TOKEN_FILE"`
 	VaultNamespace  string `envconfig:"VAULT_NAMESPACE"`
 	VaultCACert     string `envconfig:"VAULT_CACERT"`
 	OryBaseURL      string `envconfig:"ORY_BASE_URL"`
@@ -126,9 +128,12 @@ func (env environment) settings(unknown []string) (Settings, error) {
 	var vault problems
 	s.Vault = VaultSettings{
 		Address:   vault.baseURL("VAULT_ADDR", env.VaultAddr, vaultAPI),
-		Token:     vault.token("VAULT_TOKEN", env.VaultToken),
+		TokenFile: set(env.VaultTokenFile),
 		Namespace: vault.header("VAULT_NAMESPACE", env.VaultNamespace),
 		CACert:    set(env.VaultCACert),
+	}
+	if s.Vault.TokenFile == "" {
+		s.Vault.Token = vault.token("VAULT_TOKEN", env.VaultToken)
 	}
 	s.Vault.Wrong = vault
 

@@ -64,6 +64,8 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_METRICS_PATH", "/internal/metrics-1", func(s coffeebuddy.Settings) any { return s.MetricsPath }, "/internal/metrics-1"},
 		{"VAULT_ADDR", "https://vault.example.com:8200/", func(s coffeebuddy.Settings) any { return s.Vault.Address }, "https://vault.example.com:8200/"},
 		{"VAULT_TOKEN", " \ts.token\r\n", func(s coffeebuddy.Settings) any { return s.Vault.Token.Reveal() }, "s.token"},
+		{"VAULT_TOKEN_FILE", "/vault/secrets/token", func(s coffeebuddy.Settings) any { return s.Vault.TokenFile }, "/vault/secrets/token"},
+		{"VAULT_TOKEN_FILE", "{{ secret:vault:file }}", func(s coffeebuddy.Settings) any { return s.Vault.TokenFile }, ""},
 		{"VAULT_NAMESPACE", "team/coffee", func(s coffeebuddy.Settings) any { return s.Vault.Namespace }, "team/coffee"},
 		{"VAULT_CACERT", "/etc/ca.pem", func(s coffeebuddy.Settings) any { return s.Vault.CACert }, "/etc/ca.pem"},
 		{"ORY_BASE_URL", "http://[::1]:4445/hydra//", func(s coffeebuddy.Settings) any { return s.Ory.BaseURL }, "http://[::1]:4445/hydra//"},
@@ -190,6 +192,21 @@ func TestVaultsOwnVariablesAreTakenOut(t *testing.T) {
 	is.Equal(len(s.Vault.Wrong), 0)
 	for _, variable := range os.Environ() {
 		is.True(!strings.HasPrefix(variable, "VAULT_"))
+	}
+}
+
+// TestTokenFileWins over a token, even one that is wrong, and whether it is there or not.
+func TestTokenFileWins(t *testing.T) {
+	for _, token := range []string{"", "s.token", "can ary"} {
+		is := is.New(t)
+		environment(t, map[string]string{
+			"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_TOKEN": token, "VAULT_TOKEN_FILE": "/nonexistent/token",
+		})
+		s, err := coffeebuddy.Load()
+		is.NoErr(err)
+		is.Equal(len(s.Vault.Wrong), 0)
+		is.Equal(s.Vault.Token.Reveal(), "")
+		is.Equal(s.Vault.TokenFile, "/nonexistent/token")
 	}
 }
 

@@ -2,6 +2,7 @@ package checks_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,6 +26,8 @@ type played struct {
 	count  int
 	token  string
 	logs   logBuffer
+
+	life *life // what answers lookups and renewals instead, if it is not nil
 }
 
 func vaultPlayedInMemory(t *testing.T, lookup canned) *played {
@@ -35,7 +38,7 @@ func vaultPlayedInMemory(t *testing.T, lookup canned) *played {
 // check returns a Vault check that is connected to p. Call it within the bubble.
 func (p *played) check() *checks.Vault {
 	vault := checks.NewVault(checks.VaultConfig{
-		Address: "http://vault.test", Token: func() string { return p.token }, Log: p.logs.logger(),
+		Address: "http://vault.test", Token: func(context.Context) (string, error) { return p.token, nil }, Log: p.logs.logger(),
 	})
 	checks.DialVault(vault, p.dial)
 	return vault
@@ -52,7 +55,12 @@ func (p *played) dial() net.Conn {
 			return
 		}
 		answer := canned{200, active}
-		if req.URL.Path == lookupPath {
+		switch {
+		case req.URL.Path == lookupPath && p.life != nil:
+			answer = p.life.lookup()
+		case req.URL.Path == renewPath:
+			answer = p.life.renew()
+		case req.URL.Path == lookupPath:
 			p.count++
 			answer = p.lookup
 		}

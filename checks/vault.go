@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -29,11 +28,11 @@ const (
 // VaultConfig is all that [Vault] knows of its server. Nothing else is read from
 // the environment.
 type VaultConfig struct {
-	Address   string        // base URL, without /v1
-	Namespace string        // for the token's requests; sys/health is asked without
-	CACert    string        // file of the PEM certificates to trust instead of the system's; read when a client is built
-	Token     func() string // the token of the moment; asked at every check
-	Log       *slog.Logger  // nil discards
+	Address   string       // base URL, without /v1
+	Namespace string       // for the token's requests; sys/health is asked without
+	CACert    string       // file of the PEM certificates to trust instead of the system's; read when a client is built
+	Token     TokenSource  // asked at each use
+	Log       *slog.Logger // nil discards
 }
 
 // Vault checks that a Vault server can serve this function: it is initialized,
@@ -41,13 +40,23 @@ type VaultConfig struct {
 // function's token (auth/token/lookup-self).
 //
 // A standby or a performance standby is fine: it forwards what it is asked.
+//
+// Whoever uses it, the check or [Vault.Client], keeps its token alive: a renewable one
+// is renewed at two thirds of its TTL, wherever it came from, beside the use that finds
+// it due. Nobody's use, no renewal.
 type Vault struct {
 	config VaultConfig
 
 	building sync.Mutex
 	built    *vaultClients // nil until first asked, and after a failure that a new client may heal
 
+	identifying sync.Mutex // one at a time asks for the token
+
 	lookup lookup // of the check alone, which runs one at a time
+
+	tending  sync.Mutex
+	renewal  renewal
+	renewing bool // one renewal at a time
 }
 
 // vaultClients are without and with the function's identity, on one http.Client.
@@ -73,15 +82,29 @@ func NewVault(config VaultConfig) *Vault {
 // Name returns "vault".
 func (v *Vault) Name() string { return "vault" }
 
-// Client returns the client that the check uses, with the function's token and
-// namespace, and builds it if there is none. It never retries, follows no
-// redirect and reads at most 64 KiB of an answer.
-func (v *Vault) Client() (*vault.Client, error) {
+// Client returns the client that the check uses, with the token of the moment and the
+// function's namespace, and builds it if there is none. It never retries, follows no
+// redirect and reads at most 64 KiB of an answer. Ask for it at each use: a token that
+// has changed is seen then. Its errors are an [Error].
+func (v *Vault) Client(ctx context.Context) (*vault.Client, error) {
 	clients, err := v.clients()
 	if err != nil {
 		return nil, err
 	}
+	token, err := v.identify(ctx, clients.identified)
+	if err != nil {
+		return nil, err
+	}
+	v.tend(clients.identified, token)
 	return clients.identified, nil
+}
+
+// TokenExpiry returns when the token expires, the zero time for never and as long as
+// it has not been looked up.
+func (v *Vault) TokenExpiry() time.Time {
+	v.tending.Lock()
+	defer v.tending.Unlock()
+	return v.renewal.expires
 }
 
 // Check asks sys/health and, when it is due, auth/token/lookup-self.
@@ -98,28 +121,49 @@ func (v *Vault) Check(ctx context.Context) error {
 }
 
 func (v *Vault) check(ctx context.Context, clients *vaultClients) error {
+	token, err := v.identify(ctx, clients.identified)
+	if err != nil {
+		return err
+	}
 	if err := checkHealth(ctx, clients.anonymous); err != nil {
 		return err
 	}
-	token := v.config.Token()
 	if token != v.lookup.token {
 		v.lookup = lookup{token: token}
-		clients.identified.SetToken(token)
 	}
-	if v.lookup.last || time.Now().Before(v.lookup.due) {
-		return v.lookup.err
+	if !v.lookup.last && !time.Now().Before(v.lookup.due) {
+		v.lookup.err = v.lookupSelf(ctx, clients.identified)
 	}
-	return v.lookupSelf(ctx, clients.identified)
+	if v.lookup.err == nil {
+		v.tend(clients.identified, token)
+	}
+	return v.lookup.err
+}
+
+// identify gives a client the token of the moment.
+func (v *Vault) identify(ctx context.Context, client *vault.Client) (token string, err error) {
+	v.identifying.Lock()
+	defer v.identifying.Unlock()
+	if token, err = v.config.Token(ctx); err != nil {
+		return "", classify(err)
+	}
+	client.SetToken(token)
+	return token, nil
 }
 
 // lookupSelf asks for the token and decides when it is asked for again.
 func (v *Vault) lookupSelf(ctx context.Context, client *vault.Client) error {
-	uses, err := tokenUses(ctx, client)
+	asked := time.Now()
+	lease, uses, err := lookupToken(ctx, client)
 	next := lookup{token: v.lookup.token}
 	switch {
 	case err == nil:
 		next.due = time.Now().Add(lookupEvery)
 		next.last = uses != 0
+		lease.renewable = lease.renewable && uses == 0 // a renewal spends a use
+		v.tending.Lock()
+		v.renewal = v.renewal.saw(next.token, lease, asked)
+		v.tending.Unlock()
 	case ReasonOf(err) == ReasonDenied:
 		next.err = err
 		next.pause = min(max(2*v.lookup.pause, deniedPause), lookupEvery)
@@ -132,6 +176,49 @@ func (v *Vault) lookupSelf(ctx context.Context, client *vault.Client) error {
 		v.config.Log.Warn("the Vault token has a limited number of uses: it is not looked up again, so that no more are spent on it")
 	}
 	return err
+}
+
+// tend starts the token's renewal if that is due, and warns if it comes to its end.
+func (v *Vault) tend(client *vault.Client, token string) {
+	now := time.Now()
+	v.tending.Lock()
+	known := v.renewal.token == token
+	renews := known && !v.renewing && v.renewal.isDue(now)
+	v.renewing = v.renewing || renews
+	v.tending.Unlock()
+	if renews {
+		go v.renew(client, token)
+	}
+	v.warn(now)
+}
+
+// renew renews the token once, and decides when that is done again.
+func (v *Vault) renew(client *vault.Client, token string) {
+	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
+	defer cancel()
+	asked := time.Now()
+	lease, err := renewToken(ctx, client)
+	v.tending.Lock()
+	v.renewing = false
+	if err == nil {
+		v.renewal = v.renewal.succeeded(token, lease, asked)
+	} else {
+		v.renewal = v.renewal.failed(token, ReasonOf(err), time.Now())
+	}
+	v.tending.Unlock()
+	v.warn(time.Now())
+}
+
+// warn logs, once, that the token expires.
+func (v *Vault) warn(now time.Time) {
+	v.tending.Lock()
+	r := v.renewal
+	warns := r.warns(now)
+	v.renewal.warned = r.warned || warns
+	v.tending.Unlock()
+	if warns {
+		v.config.Log.Warn("the Vault token expires soon", "expires_at", r.expires.UTC().Truncate(time.Second), "why", r.why)
+	}
 }
 
 // clients returns the clients in use, or builds them.
@@ -183,7 +270,6 @@ func buildVaultClients(config VaultConfig) (*vaultClients, error) {
 		client.SetWrappingLookupFunc(func(string, string) string { return "" })
 		*c = client
 	}
-	clients.identified.SetToken(config.Token())
 	if config.Namespace != "" {
 		clients.identified.SetNamespace(config.Namespace)
 	}
@@ -195,14 +281,9 @@ func readRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
-	const limit = 1 << 20
-	// Asked before it is read: a pipe would never end.
-	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Size() > limit {
-		return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: there is no such file, or it is none of at most 1 MiB")
-	}
-	pem, err := os.ReadFile(file) //nolint:gosec // the operator names it
+	pem, err := readFile(file, 1<<20)
 	if err != nil {
-		return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: the file cannot be read")
+		return nil, Fail(ReasonMisconfigured, "VAULT_CACERT: "+err.Error())
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
@@ -254,35 +335,66 @@ func checkHealth(ctx context.Context, client *vault.Client) error {
 	return nil
 }
 
-// tokenUses looks the client's token up and returns its num_uses, 0 for a token
+// lookupToken looks the client's token up. Its uses are its num_uses, 0 for a token
 // without limit.
-func tokenUses(ctx context.Context, client *vault.Client) (uses int, err error) {
+func lookupToken(ctx context.Context, client *vault.Client) (l lease, uses int, err error) {
 	status, body, err := read(ctx, client, "auth/token/lookup-self", nil)
 	switch {
 	case err != nil:
-		return 0, err
+		return lease{}, 0, err
 	case status == http.StatusForbidden:
-		return 0, Fail(ReasonDenied, "Vault refuses the token's lookup of itself")
+		return lease{}, 0, Fail(ReasonDenied, "Vault refuses the token's lookup of itself")
 	case status != http.StatusOK:
-		return 0, statusError(status)
+		return lease{}, 0, statusError(status)
 	}
 	var answer struct {
 		Data struct {
-			ID       *string `json:"id"`
-			Policies []any   `json:"policies"`
-			TTL      *int64  `json:"ttl"`
-			NumUses  *int    `json:"num_uses"`
+			ID          *string `json:"id"`
+			Policies    []any   `json:"policies"`
+			TTL         *int64  `json:"ttl"`
+			CreationTTL int64   `json:"creation_ttl"`
+			Renewable   bool    `json:"renewable"`
+			NumUses     *int    `json:"num_uses"`
 		} `json:"data"`
 	}
 	err = json.Unmarshal(body, &answer)
 	data := answer.Data
 	if err != nil || data.ID == nil && data.Policies == nil && data.TTL == nil && data.NumUses == nil {
-		return 0, Fail(ReasonBadResponse, "lookup-self did not answer as Vault does")
+		return lease{}, 0, Fail(ReasonBadResponse, "lookup-self did not answer as Vault does")
 	}
 	if data.NumUses != nil {
 		uses = *data.NumUses
 	}
-	return uses, nil
+	l = lease{full: seconds(data.CreationTTL), renewable: data.Renewable}
+	if data.TTL != nil {
+		l.ttl = seconds(*data.TTL)
+	}
+	return l, uses, nil
+}
+
+// renewToken renews the client's token for what Vault gives it by default.
+func renewToken(ctx context.Context, client *vault.Client) (lease, error) {
+	secret, err := client.Auth().Token().RenewSelfWithContext(ctx, 0)
+	if answered, ok := errors.AsType[*vault.ResponseError](err); ok { // its text quotes the URL and the body
+		if answered.StatusCode == http.StatusForbidden {
+			return lease{}, Fail(ReasonDenied, "Vault refuses the token's renewal of itself")
+		}
+		return lease{}, statusError(answered.StatusCode)
+	}
+	if err != nil {
+		return lease{}, classify(err)
+	}
+	if secret == nil || secret.Auth == nil {
+		return lease{}, Fail(ReasonBadResponse, "renew-self did not answer as Vault does")
+	}
+	ttl := seconds(int64(secret.Auth.LeaseDuration))
+	return lease{ttl: ttl, full: ttl, renewable: secret.Auth.Renewable}, nil
+}
+
+// seconds returns a TTL of Vault's. None is over a century, which a Duration holds.
+func seconds(n int64) time.Duration {
+	const century = 100 * 365 * 24 * 3600
+	return time.Duration(min(max(n, 0), century)) * time.Second
 }
 
 // read returns what Vault answers at a path, whatever the status.

@@ -80,7 +80,7 @@ func (v *vaultServer) set(health, lookup canned) {
 }
 
 func vaultAt(address string) *checks.Vault {
-	return checks.NewVault(checks.VaultConfig{Address: address, Token: func() string { return "s.canary" }})
+	return checks.NewVault(checks.VaultConfig{Address: address, Token: checks.FixedToken("s.canary")})
 }
 
 // check runs a check under a deadline that only a hung one meets.
@@ -162,7 +162,7 @@ func TestVaultHealthIsAskedWithoutTokenAndNamespace(t *testing.T) {
 	is := is.New(t)
 	server := newVaultServer(t)
 	vault := checks.NewVault(checks.VaultConfig{
-		Address: server.URL + "/", Namespace: "team/coffee", Token: func() string { return "s.canary" },
+		Address: server.URL + "/", Namespace: "team/coffee", Token: checks.FixedToken("s.canary"),
 	})
 	is.Equal(check(t, vault), checks.Reason(""))
 	is.Equal(len(server.requests), 2)
@@ -324,7 +324,7 @@ func TestVaultPrivateCA(t *testing.T) {
 	server := httptest.NewTLSServer(&vaultServer{health: canned{200, active}, lookup: canned{200, lookedUp}})
 	defer server.Close()
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	vault := checks.NewVault(checks.VaultConfig{Address: server.URL, CACert: file, Token: func() string { return "s.canary" }})
+	vault := checks.NewVault(checks.VaultConfig{Address: server.URL, CACert: file, Token: checks.FixedToken("s.canary")})
 
 	is.Equal(check(t, vault), checks.ReasonMisconfigured) // there is no such file yet
 	is.NoErr(os.WriteFile(file, []byte("no PEM"), 0o600))
@@ -397,18 +397,18 @@ func TestVaultTokenWithLimitedUsesIsLookedUpOnce(t *testing.T) {
 func TestVaultClientIsLazyAndOurs(t *testing.T) {
 	is := is.New(t)
 	vault := vaultAt("http://127.0.0.1:1")
-	client, err := vault.Client()
+	client, err := vault.Client(t.Context())
 	is.NoErr(err)
 	is.Equal(client.Address(), "http://127.0.0.1:1")
 	is.Equal(client.Token(), "s.canary")
 	is.Equal(client.MaxRetries(), 0)
-	again, err := vault.Client()
+	again, err := vault.Client(t.Context())
 	is.NoErr(err)
 	is.Equal(client, again) // the same one
 
 	_, err = checks.NewVault(checks.VaultConfig{
-		Address: "http://127.0.0.1:1", CACert: "/nonexistent/canary", Token: func() string { return "" },
-	}).Client()
+		Address: "http://127.0.0.1:1", CACert: "/nonexistent/canary", Token: checks.FixedToken(""),
+	}).Client(t.Context())
 	is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured)
 	is.True(!strings.Contains(err.Error(), "canary"))
 }

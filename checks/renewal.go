@@ -1,0 +1,104 @@
+package checks
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// renewTimeout is the deadline of one renewal. It runs beside the check, whose
+	// deadline may be shorter.
+	renewTimeout = 5 * time.Second
+
+	// renewPause is the shortest pause after a renewal that failed. It doubles with
+	// each further one, up to a tenth of what the token has left.
+	renewPause = time.Second
+)
+
+// A lease is what Vault says of a token's life.
+type lease struct {
+	ttl       time.Duration // what is left of it, 0 if it never ends
+	full      time.Duration // what a renewal gives it
+	renewable bool
+}
+
+// A renewal is when a token expires, and what is done about it: at two thirds of its
+// TTL it is renewed. Each renewal is an audited write on Vault's side. The zero value
+// is that of a token that is not known yet.
+type renewal struct {
+	token   string
+	full    time.Duration // what it lives from its issue, or from a renewal on
+	expires time.Time     // zero: never, or not known
+	due     time.Time     // the next renewal; zero: none
+	pause   time.Duration // after the last renewal, if that failed
+	why     string        // why it will expire, "" if it is to be renewed
+	warnAt  time.Time     // when to say so
+	warned  bool          // it was said
+}
+
+// saw returns the renewal of a token after a lookup, or a renewal, that began at asked.
+// A token that others renew is not due before its new end comes near.
+func (r renewal) saw(token string, l lease, asked time.Time) renewal {
+	if token != r.token {
+		r = renewal{token: token, full: l.full}
+	}
+	if l.ttl <= 0 {
+		return renewal{token: token}
+	}
+	r.full = max(r.full, l.ttl)
+	before := r.expires
+	r.expires = asked.Add(l.ttl)
+	if !r.expires.After(before.Add(r.slack())) && !r.expires.Before(before.Add(-r.slack())) {
+		return r // the end that was known
+	}
+	// A little later by chance, so that replicas with one token do not all renew it:
+	// the others see that it was.
+	r.due = r.expires.Add(-r.full/3 + rand.N(r.full/20+1)) //nolint:gosec // no secret
+	r.pause, r.why, r.warned = 0, "", false
+	if !l.renewable {
+		r.due, r.why, r.warnAt = time.Time{}, "it is not renewable", r.expires.Add(-r.full/3)
+	}
+	return r
+}
+
+// slack is by how much two answers may differ on one end: Vault cuts TTLs to seconds.
+func (r renewal) slack() time.Duration { return min(2*time.Second, r.full/4) }
+
+// succeeded returns the renewal after one that gave l. One that gave less than the one
+// before says that the max TTL is near; one that does not move the end was the last.
+func (r renewal) succeeded(token string, l lease, asked time.Time) renewal {
+	if token != r.token {
+		return r
+	}
+	before := r
+	r.full = l.ttl
+	r = r.saw(token, l, asked)
+	if l.ttl > 0 && l.ttl < before.full-before.slack() {
+		r.why, r.warnAt = "it is near its max TTL", asked
+	}
+	if !r.expires.IsZero() && !r.expires.After(before.expires.Add(before.slack())) {
+		r.due = time.Time{}
+	}
+	return r
+}
+
+// failed returns the renewal after one that failed for a reason.
+func (r renewal) failed(token string, reason Reason, now time.Time) renewal {
+	if token != r.token {
+		return r
+	}
+	r.pause = max(renewPause, min(2*r.pause, r.expires.Sub(now)/10))
+	r.due = now.Add(r.pause*3/4 + rand.N(r.pause/2)) //nolint:gosec // no secret
+	r.why, r.warnAt = "a renewal failed: "+string(reason), now
+	return r
+}
+
+// isDue reports whether the token should be renewed. One that has expired cannot be.
+func (r renewal) isDue(now time.Time) bool {
+	return !r.due.IsZero() && !now.Before(r.due) && now.Before(r.expires)
+}
+
+// warns reports whether it is time for the one warning before the token expires.
+func (r renewal) warns(now time.Time) bool {
+	return r.why != "" && !r.warned && !now.Before(r.warnAt) && now.Before(r.expires)
+}

@@ -1,0 +1,203 @@
+package checks_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coffeebuddy/checks"
+
+	"github.com/matryer/is"
+)
+
+const renewPath = "/v1/auth/token/renew-self"
+
+// A life is that of a token, as a played Vault keeps it.
+type life struct {
+	ttl      time.Duration // of its issue and of each renewal; 0: it never ends
+	max      time.Duration // from its issue on; 0: none
+	fixed    bool          // not renewable
+	uses     int
+	broken   canned        // what a renewal is answered with, if it has a status
+	took     time.Duration // by a renewal
+	renewals []time.Duration
+
+	mu              sync.Mutex
+	issued, expires time.Time
+	underWay        bool
+}
+
+// left returns the rest of it in seconds, as Vault cuts them.
+func (l *life) left() int64 {
+	if l.issued.IsZero() {
+		l.issued, l.expires = time.Now(), time.Now().Add(l.ttl)
+	}
+	return int64(time.Until(l.expires) / time.Second)
+}
+
+func (l *life) lookup() canned {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ttl == 0 {
+		return canned{200, `{"data":{"id":"s.canary","ttl":0,"creation_ttl":0,"renewable":false,"expire_time":null}}`}
+	}
+	if l.left(); !time.Now().Before(l.expires) {
+		return canned{403, wrongToken}
+	}
+	return canned{200, fmt.Sprintf(`{"data":{"id":"s.canary","ttl":%d,"creation_ttl":%d,"renewable":%t,"num_uses":%d}}`,
+		l.left(), int64(l.ttl/time.Second), !l.fixed, l.uses)}
+}
+
+func (l *life) renew() canned {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.underWay {
+		return canned{500, "two renewals at a time"}
+	}
+	l.underWay = true
+	l.mu.Unlock()
+	time.Sleep(l.took)
+	l.mu.Lock()
+	l.underWay = false
+	l.renewals = append(l.renewals, time.Since(l.issued))
+	if l.broken.status != 0 {
+		return l.broken
+	}
+	l.expires = time.Now().Add(l.ttl)
+	if end := l.issued.Add(l.max); l.max != 0 && l.expires.After(end) {
+		l.expires = end
+	}
+	return canned{200, fmt.Sprintf(`{"auth":{"client_token":"s.canary","lease_duration":%d,"renewable":true}}`, l.left())}
+}
+
+// use checks the token each second for a while, and returns the last reason.
+func use(t *testing.T, vault *checks.Vault, d time.Duration) (last checks.Reason) {
+	t.Helper()
+	for range d / time.Second {
+		last = check(t, vault)
+		time.Sleep(time.Second)
+	}
+	synctest.Wait()
+	return last
+}
+
+func warnings(p *played) int { return strings.Count(p.logs.String(), "the Vault token expires soon") }
+
+func TestTokenIsRenewedAtTwoThirdsOfItsTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, took: 3 * time.Second}}
+		vault := p.check()
+		is.Equal(use(t, vault, time.Hour), checks.Reason("")) // six times as long as it lives
+		before := time.Duration(0)
+		for _, at := range p.life.renewals {
+			is.True(at-before >= 6*time.Minute && at-before <= 8*time.Minute) // 400 s and a little chance
+			before = at
+		}
+		is.True(len(p.life.renewals) >= 7)
+		is.Equal(warnings(p), 0)
+		is.True(vault.TokenExpiry().Sub(p.life.expires).Abs() <= 4*time.Second) // cut to seconds, and from when it was asked for
+	})
+}
+
+func TestTokenIsNotRenewedWhenNobodyAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute}}
+		vault := p.check()
+		use(t, vault, time.Second)
+		time.Sleep(9 * time.Minute)
+		is.Equal(len(p.life.renewals), 0)
+		_, err := vault.Client(t.Context()) // a feature's use is one, too
+		is.NoErr(err)
+		synctest.Wait()
+		is.Equal(len(p.life.renewals), 1)
+	})
+}
+
+func TestTokenThatOthersRenewIsLeftToThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute}}
+		vault := p.check()
+		for range 12 {
+			use(t, vault, 5*time.Minute)
+			p.life.expires = time.Now().Add(p.life.ttl) // as Vault Agent does, sooner than we
+		}
+		use(t, vault, 31*time.Second)
+		is.Equal(len(p.life.renewals), 0)
+		is.True(time.Until(vault.TokenExpiry()) > 9*time.Minute)
+		is.Equal(warnings(p), 0)
+	})
+}
+
+func TestRenewalsThatFailAreTriedAgainWithGrowingPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := &played{token: "s.canary", life: &life{ttl: time.Hour, broken: canned{500, `{"errors":["canary"]}`}}}
+		vault := p.check()
+		is.Equal(use(t, vault, 45*time.Minute), checks.Reason("")) // the token is good as long as it lives
+		tries := len(p.life.renewals)
+		is.True(tries > 6 && tries < 20)
+		is.Equal(warnings(p), 1)
+		is.True(strings.Contains(p.logs.String(), "a renewal failed: unavailable"))
+		is.True(!strings.Contains(p.logs.String(), "canary"))
+
+		p.life.broken = canned{}
+		use(t, vault, 4*time.Minute)
+		is.Equal(len(p.life.renewals), tries+1)
+		is.True(time.Until(vault.TokenExpiry()) > 55*time.Minute)
+		is.Equal(warnings(p), 1)
+	})
+}
+
+func TestTokenThatHasReachedItsMaxTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, max: 25 * time.Minute}}
+		vault := p.check()
+		is.Equal(use(t, vault, 24*time.Minute), checks.Reason(""))
+		is.True(len(p.life.renewals) <= 5) // it does not ask over and over for what it cannot get
+		is.Equal(warnings(p), 1)
+		is.True(strings.Contains(p.logs.String(), "max TTL"))
+		is.Equal(use(t, vault, 5*time.Minute), checks.ReasonDenied)
+		is.True(time.Until(vault.TokenExpiry()) < 0) // and when that was is still to be seen
+
+		p.token = "s.new"
+		p.life.issued = time.Time{}
+		is.Equal(use(t, vault, 2*time.Second), checks.Reason(""))
+		is.True(time.Until(vault.TokenExpiry()) > 9*time.Minute)
+	})
+}
+
+func TestTokensThatAreNotRenewed(t *testing.T) {
+	for _, test := range []struct {
+		when     string
+		life     *life
+		warnings int
+		denied   bool
+	}{
+		{"one that never ends, such as root's", &life{}, 0, false},
+		{"one that is not renewable, such as a batch token", &life{ttl: 10 * time.Minute, fixed: true}, 1, true},
+		{"one with limited uses, of which a renewal would take one", &life{ttl: 10 * time.Minute, uses: 5}, 1, false},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				is := is.New(t)
+				p := &played{token: "s.canary", life: test.life}
+				vault := p.check()
+				is.Equal(use(t, vault, 6*time.Minute), checks.Reason(""))
+				is.Equal(warnings(p), 0)
+				is.Equal(use(t, vault, 3*time.Minute), checks.Reason(""))
+				is.Equal(warnings(p), test.warnings) // in the last third
+				is.Equal(use(t, vault, 3*time.Minute) == checks.ReasonDenied, test.denied)
+				is.Equal(warnings(p), test.warnings)
+				is.Equal(len(p.life.renewals), 0)
+				is.Equal(vault.TokenExpiry().IsZero(), test.life.ttl == 0)
+			})
+		})
+	}
+}

@@ -1,0 +1,129 @@
+package checks_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"coffeebuddy/checks"
+
+	"github.com/matryer/is"
+)
+
+func TestTokenFile(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ when, content, want string }{
+		{"a token", "s.canary", "s.canary"},
+		{"white space around it", "\n \ts.canary\r\n\n", "s.canary"},
+		{"nothing", "", ""},
+		{"white space alone", " \n\t", ""},
+		{"two tokens", "s.canary s.canary", ""},
+		{"two lines", "s.canary\ns.canary", ""},
+		{"a byte order mark", "\ufeffs.canary", ""},
+		{"a control character", "s.canary\x00x", ""},
+		{"the longest", strings.Repeat("x", 16<<10), strings.Repeat("x", 16<<10)},
+		{"one that is longer", strings.Repeat("x", 16<<10+1), ""},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			file := filepath.Join(t.TempDir(), "token")
+			is.NoErr(os.WriteFile(file, []byte(test.content), 0o600))
+			token, err := checks.TokenFile(file)(t.Context())
+			is.Equal(token, test.want)
+			if test.want == "" {
+				is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured)
+				is.True(strings.Contains(err.Error(), "VAULT_TOKEN_FILE: "))
+				is.True(!strings.Contains(err.Error(), "canary") && !strings.Contains(err.Error(), file))
+			}
+		})
+	}
+}
+
+// TestTokenFileThatIsNone must not wait for a pipe's other end.
+func TestTokenFileThatIsNone(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	dir := t.TempDir()
+	pipe, loop := filepath.Join(dir, "pipe"), filepath.Join(dir, "loop")
+	is.NoErr(syscall.Mkfifo(pipe, 0o600))
+	is.NoErr(os.Symlink(loop, loop))
+	for _, file := range []string{"", dir, pipe, loop, "/dev/zero", filepath.Join(dir, "missing"), pipe + "/x", dir + "\x00"} {
+		_, err := checks.TokenFile(file)(t.Context())
+		is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured) // file
+		is.True(!strings.Contains(err.Error(), dir))
+	}
+}
+
+// TestTokenFileIsSeenWhenItChanges in each of the ways in which token files do.
+func TestTokenFileIsSeenWhenItChanges(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	source := checks.TokenFile(in("token"))
+	shows := func(want string) {
+		t.Helper()
+		token, err := source(t.Context())
+		is.NoErr(err)
+		is.Equal(token, want)
+	}
+
+	// A volume of Kubernetes: token -> ..data/token, ..data -> a folder, swapped in one step.
+	for _, version := range []string{"v1", "v2"} {
+		is.NoErr(os.Mkdir(in(version), 0o700))
+		is.NoErr(os.WriteFile(in(version+"/token"), []byte("s."+version+"\n"), 0o600))
+	}
+	is.NoErr(os.Symlink("v1", in("..data")))
+	is.NoErr(os.Symlink("..data/token", in("token")))
+	shows("s.v1")
+	is.NoErr(os.Symlink("v2", in("..data_tmp")))
+	is.NoErr(os.Rename(in("..data_tmp"), in("..data")))
+	shows("s.v2")
+
+	// Vault Agent: another file renamed over it.
+	is.NoErr(os.WriteFile(in("token.tmp"), []byte("s.v3"), 0o600))
+	is.NoErr(os.Rename(in("token.tmp"), in("token")))
+	shows("s.v3")
+
+	// A shell: written in place, of the same size and at the same time.
+	info, err := os.Stat(in("token"))
+	is.NoErr(err)
+	is.NoErr(os.WriteFile(in("token"), []byte("s.v4"), 0o600))
+	is.NoErr(os.Chtimes(in("token"), info.ModTime(), info.ModTime()))
+	shows("s.v4")
+}
+
+func TestVaultTokenFromAFileThatComesAndGoes(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	server := newVaultServer(t)
+	file := filepath.Join(t.TempDir(), "token")
+	vault := checks.NewVault(checks.VaultConfig{Address: server.URL, Token: checks.TokenFile(file)})
+
+	is.Equal(check(t, vault), checks.ReasonMisconfigured)
+	is.Equal(len(server.requests), 0) // with no token there is nothing to connect for
+	_, err := vault.Client(t.Context())
+	is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured)
+
+	is.NoErr(os.WriteFile(file, []byte("s.canary-1"), 0o600))
+	is.Equal(check(t, vault), checks.Reason(""))
+	server.set(canned{200, active}, canned{403, wrongToken})
+	is.NoErr(os.WriteFile(file, []byte("s.canary-2"), 0o600))
+	is.Equal(check(t, vault), checks.ReasonDenied)
+	is.Equal(check(t, vault), checks.ReasonDenied)
+	is.Equal(server.lookups.Load(), int64(2)) // within the pause none goes out
+
+	server.set(canned{200, active}, canned{200, lookedUp})
+	is.NoErr(os.WriteFile(file, []byte("s.canary-3"), 0o600))
+	client, err := vault.Client(t.Context()) // a feature need not wait for the next check
+	is.NoErr(err)
+	is.Equal(client.Token(), "s.canary-3")
+	is.Equal(check(t, vault), checks.Reason("")) // the pause is over at once
+	is.Equal(server.requests[len(server.requests)-1].Header.Get("X-Vault-Token"), "s.canary-3")
+
+	is.NoErr(os.Remove(file))
+	is.Equal(check(t, vault), checks.ReasonMisconfigured)
+}
