@@ -32,6 +32,7 @@ type answer struct {
 	outcome   outcome
 	attribute string        // of an event that is malformed there
 	after     time.Duration // Retry-After, 0 for none
+	challenge string        // WWW-Authenticate, "" for none
 
 	header http.Header // of a reply; shared by those who get the same answer
 	body   []byte      // of a reply
@@ -60,6 +61,11 @@ func (h *Handler) count(a answer) {
 // receive bounds, decodes and validates in the request's own goroutine, and then
 // hands over to the receiver.
 func (h *Handler) receive(w *response, r *http.Request) answer {
+	// Before all else: a stranger learns nothing, and takes no place among the events in
+	// flight while his token is asked about.
+	if refusal, ok := h.authorized(r); !ok {
+		return refusal
+	}
 	mode, err := modeOf(r.Header)
 	if err != nil {
 		return answer{status: http.StatusUnsupportedMediaType, outcome: malformed}
@@ -86,7 +92,7 @@ func (h *Handler) receive(w *response, r *http.Request) answer {
 	}
 	w.event = eventName{e.ID(), e.Source(), e.Type()}
 	w.follow(e)
-	if strings.HasPrefix(e.Type(), "com.slack.") && h.config.Environment != "dev" {
+	if strings.HasPrefix(e.Type(), "com.slack.") && h.config.Environment != "dev" && h.config.EventsScope == "" {
 		h.leave()
 		return answer{status: http.StatusUnprocessableEntity, outcome: rejected}
 	}
@@ -199,6 +205,9 @@ func writeError(w http.ResponseWriter, a answer) {
 	header := healthHeader()
 	if a.after > 0 {
 		header["Retry-After"] = []string{strconv.FormatInt(int64((a.after-1)/time.Second)+1, 10)}
+	}
+	if a.challenge != "" {
+		header["Www-Authenticate"] = []string{a.challenge}
 	}
 	body := `{"error":"` + string(a.outcome) + `"`
 	if a.attribute != "" {

@@ -38,7 +38,7 @@ type Readiness struct {
 	JSON  []byte // the body, a line of JSON; not changed here
 }
 
-// Config is what a Handler is made of. Every field is needed.
+// Config is what a Handler is made of. Every field but the last two is needed.
 type Config struct {
 	App         string // the function's name, in what it replies
 	Environment string // dev, test or prod
@@ -52,6 +52,11 @@ type Config struct {
 
 	EventsInFlight int           // events at a time; one more is told to come back
 	EventTimeout   time.Duration // deadline of one receiver
+
+	// EventsScope is the OAuth2 scope that the bearer token of POST / must have, and
+	// Authorize says whether it has. Without a scope anybody may send events.
+	EventsScope string
+	Authorize   func(ctx context.Context, token string) Authorization
 }
 
 // A Handler is the function. Register receivers before it serves.

@@ -1,0 +1,90 @@
+package handler
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// An Authorization is what is known of a bearer token.
+type Authorization int
+
+// The authorizations. The zero value is that nobody could be asked.
+const (
+	AuthorizationUnknown Authorization = iota // 503: the sender is to come back
+	Authorized                                // it is good and has the scope
+	InvalidToken                              // 401: it is expired, revoked, of somebody else, or no token
+	InsufficientScope                         // 403: it is good for something else
+)
+
+// bearerLimit is the length of the longest token that is asked about, in bytes. JSON
+// Web Tokens have one to four thousand.
+const bearerLimit = 8 << 10
+
+// authorized reports whether the sender may send events, or how to refuse. The
+// challenges are those of RFC 6750, section 3; they name no reason but the standard's.
+func (h *Handler) authorized(r *http.Request) (refusal answer, ok bool) {
+	scope := h.config.EventsScope
+	if scope == "" {
+		return answer{}, true
+	}
+	const challenge = `Bearer realm="coffeebuddy"`
+	credentials := r.Header["Authorization"]
+	if !hasBearer(credentials) {
+		return answer{
+			status: http.StatusUnauthorized, outcome: unauthorized,
+			challenge: challenge + `, scope="` + scope + `"`, // no error: nothing was tried
+		}, false
+	}
+	authorization := InvalidToken
+	if token, ok := bearerToken(credentials); ok {
+		authorization = h.config.Authorize(r.Context(), token)
+	}
+	switch authorization {
+	case Authorized:
+		return answer{}, true
+	case InvalidToken:
+		return answer{
+			status: http.StatusUnauthorized, outcome: unauthorized,
+			challenge: challenge + `, error="invalid_token", scope="` + scope + `"`,
+		}, false
+	case InsufficientScope:
+		return answer{
+			status: http.StatusForbidden, outcome: unauthorized,
+			challenge: challenge + `, error="insufficient_scope", scope="` + scope + `"`,
+		}, false
+	}
+	return answer{status: http.StatusServiceUnavailable, outcome: retry, after: time.Second}, false
+}
+
+// hasBearer reports whether any of the credentials is of the scheme Bearer.
+func hasBearer(credentials []string) bool {
+	for _, c := range credentials {
+		if scheme, _, _ := strings.Cut(c, " "); strings.EqualFold(scheme, "Bearer") {
+			return true
+		}
+	}
+	return false
+}
+
+// bearerToken returns the token of credentials (RFC 6750, section 2.1), and whether
+// they are one that can be one.
+func bearerToken(credentials []string) (string, bool) {
+	if len(credentials) != 1 {
+		return "", false // which of them counts differs from reader to reader
+	}
+	_, token, _ := strings.Cut(credentials[0], " ")
+	token = strings.TrimLeft(token, " ")
+	text := strings.TrimRight(token, "=")
+	if text == "" || len(token) > bearerLimit {
+		return "", false
+	}
+	for i := range len(text) {
+		switch c := text[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~+/", c) >= 0:
+		default:
+			return "", false
+		}
+	}
+	return token, true
+}
