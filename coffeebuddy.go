@@ -75,6 +75,8 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		Log:            log,
 		EventsInFlight: settings.EventsInFlight,
 		EventTimeout:   settings.EventTimeout,
+		EventsScope:    settings.EventsScope,
+		Authorize:      authorizer(settings, log),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the handler: %w", err)

@@ -32,6 +32,7 @@ type Settings struct {
 	ShutdownTimeout time.Duration // how long in-flight work may take after SIGTERM
 	EventsInFlight  int           // events at a time
 	EventTimeout    time.Duration // deadline of one receiver
+	EventsScope     string        // OAuth2 scope that POST / needs, "" for none
 
 	LogLevel slog.Level
 
@@ -75,6 +76,7 @@ type environment struct {
 	ShutdownTimeout string `envconfig:"COFFEEBUDDY_SHUTDOWN_TIMEOUT"`
 	EventsInFlight  string `envconfig:"COFFEEBUDDY_EVENTS_IN_FLIGHT"`
 	EventTimeout    string `envconfig:"COFFEEBUDDY_EVENT_TIMEOUT"`
+	EventsScope     string `envconfig:"COFFEEBUDDY_EVENTS_SCOPE"`
 	LogLevel        string `envconfig:"COFFEEBUDDY_LOG_LEVEL"`
 	VaultAddr       string `envconfig:"VAULT_ADDR"`
 	VaultToken      Secret `envconfig:"VAULT_TOKEN"`
@@ -119,6 +121,7 @@ func (env environment) settings(unknown []string) (Settings, error) {
 		ShutdownTimeout: wrong.duration("COFFEEBUDDY_SHUTDOWN_TIMEOUT", env.ShutdownTimeout, 20*time.Second, time.Second, 10*time.Minute),
 		EventsInFlight:  wrong.number("COFFEEBUDDY_EVENTS_IN_FLIGHT", env.EventsInFlight, 32, 1, 10000),
 		EventTimeout:    wrong.duration("COFFEEBUDDY_EVENT_TIMEOUT", env.EventTimeout, 10*time.Second, 50*time.Millisecond, 10*time.Minute),
+		EventsScope:     wrong.scope("COFFEEBUDDY_EVENTS_SCOPE", env.EventsScope),
 		LogLevel:        wrong.level("COFFEEBUDDY_LOG_LEVEL", env.LogLevel),
 		Unknown:         unknown,
 	}

@@ -44,6 +44,7 @@ func TestDefaults(t *testing.T) {
 	is.Equal(s.ShutdownTimeout, 20*time.Second)
 	is.Equal(s.EventsInFlight, 32)
 	is.Equal(s.EventTimeout, 10*time.Second)
+	is.Equal(s.EventsScope, "")
 	is.Equal(s.LogLevel, slog.LevelInfo)
 	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, {"VAULT_TOKEN", "is not set"}})
 	is.Equal(s.Ory.Wrong, []coffeebuddy.Problem{{"ORY_BASE_URL", "is not set"}})
@@ -77,6 +78,8 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_SHUTDOWN_TIMEOUT", "10m", func(s coffeebuddy.Settings) any { return s.ShutdownTimeout }, 10 * time.Minute},
 		{"COFFEEBUDDY_EVENTS_IN_FLIGHT", "10000", func(s coffeebuddy.Settings) any { return s.EventsInFlight }, 10000},
 		{"COFFEEBUDDY_EVENT_TIMEOUT", "1m30s", func(s coffeebuddy.Settings) any { return s.EventTimeout }, 90 * time.Second},
+		{"COFFEEBUDDY_EVENTS_SCOPE", "https://coffee.example.com/events.write!'#", func(s coffeebuddy.Settings) any { return s.EventsScope }, "https://coffee.example.com/events.write!'#"},
+		{"COFFEEBUDDY_EVENTS_SCOPE", "", func(s coffeebuddy.Settings) any { return s.EventsScope }, ""},
 		{"COFFEEBUDDY_LOG_LEVEL", "warn", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelWarn},
 
 		{"COFFEEBUDDY_LOG_LEVEL", "", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelInfo},
@@ -118,6 +121,7 @@ func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 		"COFFEEBUDDY_SHUTDOWN_TIMEOUT": {"canary", "999ms", "11m"},
 		"COFFEEBUDDY_EVENTS_IN_FLIGHT": {"canary", "0", "10001"},
 		"COFFEEBUDDY_EVENT_TIMEOUT":    {"canary", "49ms", "11m"},
+		"COFFEEBUDDY_EVENTS_SCOPE":     {"canary events", " canary", "canary\n", `"canary"`, `can\ary`, "canaré", strings.Repeat("canary", 22)},
 		"COFFEEBUDDY_LOG_LEVEL":        {"canary", "INFO", "-4"},
 	} {
 		for _, value := range values {

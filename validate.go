@@ -129,6 +129,15 @@ func (p *problems) metricsPath(variable, value, unset string) string {
 	return value
 }
 
+// scope takes one scope-token (RFC 6749, section 3.3), which goes into a header.
+func (p *problems) scope(variable, value string) string {
+	value = set(value)
+	if len(value) > 128 || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		p.add(variable, "must be one OAuth2 scope: at most 128 of printable ASCII, without space, quotation mark and backslash")
+	}
+	return value
+}
+
 // baseURL returns "" for a URL that is missing or wrong; refuse says why the
 // dependency cannot be at one that is a base URL otherwise, "" if it can.
 func (p *problems) baseURL(variable, value string, refuse func(*url.URL) string) string {

@@ -47,12 +47,17 @@ func (o *Ory) Configuration() *ory.Configuration {
 	o.building.Lock()
 	defer o.building.Unlock()
 	if o.built == nil {
-		o.built = ory.NewConfiguration()
-		o.built.Servers = ory.ServerConfigurations{{URL: o.base}}
-		o.built.OperationServers = nil // else some calls go to Ory's public network, whatever Servers says
-		o.built.HTTPClient = &http.Client{Transport: bounded{newTransport(nil)}, CheckRedirect: sameHost}
+		o.built = newOryConfiguration(o.base, newTransport(nil))
 	}
 	return o.built
+}
+
+func newOryConfiguration(base string, transport *http.Transport) *ory.Configuration {
+	c := ory.NewConfiguration()
+	c.Servers = ory.ServerConfigurations{{URL: base}}
+	c.OperationServers = nil // else some calls go to Ory's public network, whatever Servers says
+	c.HTTPClient = &http.Client{Transport: bounded{transport}, CheckRedirect: sameHost}
+	return c
 }
 
 // Check asks for the server's own readiness.
