@@ -36,33 +36,14 @@ type renewal struct {
 	warned  bool          // it was said
 }
 
-// saw returns the renewal of a token after a lookup, or a renewal, that began at asked.
-// A token that others renew is not due before its new end comes near.
+// saw returns the renewal of a token after a lookup that began at asked. A token that
+// others renew is not due before its new end comes near.
 func (r renewal) saw(token string, l lease, asked time.Time) renewal {
 	if token != r.token {
 		r = renewal{token: token, full: l.full}
 	}
-	if l.ttl <= 0 {
-		return renewal{token: token}
-	}
-	r.full = max(r.full, l.ttl)
-	before := r.expires
-	r.expires = asked.Add(l.ttl)
-	if !r.expires.After(before.Add(r.slack())) && !r.expires.Before(before.Add(-r.slack())) {
-		return r // the end that was known
-	}
-	// A little later by chance, so that replicas with one token do not all renew it:
-	// the others see that it was.
-	r.due = r.expires.Add(-r.full/3 + rand.N(r.full/20+1)) //nolint:gosec // no secret
-	r.pause, r.why, r.warned = 0, "", false
-	if !l.renewable {
-		r.due, r.why, r.warnAt = time.Time{}, "it is not renewable", r.expires.Add(-r.full/3)
-	}
-	return r
+	return r.ends(l, max(r.full, l.ttl), asked)
 }
-
-// slack is by how much two answers may differ on one end: Vault cuts TTLs to seconds.
-func (r renewal) slack() time.Duration { return min(2*time.Second, r.full/4) }
 
 // succeeded returns the renewal after one that gave l. One that gave less than the one
 // before says that the max TTL is near; one that does not move the end was the last.
@@ -70,17 +51,43 @@ func (r renewal) succeeded(token string, l lease, asked time.Time) renewal {
 	if token != r.token {
 		return r
 	}
+	if l.ttl <= 0 {
+		r.due = time.Time{}
+		return r
+	}
 	before := r
-	r.full = l.ttl
-	r = r.saw(token, l, asked)
-	if l.ttl > 0 && l.ttl < before.full-before.slack() {
+	r = r.ends(l, l.ttl, asked)
+	if l.ttl < before.full-before.slack() {
 		r.why, r.warnAt = "it is near its max TTL", asked
 	}
-	if !r.expires.IsZero() && !r.expires.After(before.expires.Add(before.slack())) {
+	if !r.expires.After(before.expires.Add(before.slack())) {
 		r.due = time.Time{}
 	}
 	return r
 }
+
+// ends returns the renewal of a token that has l left, and lives full from a renewal on.
+func (r renewal) ends(l lease, full time.Duration, asked time.Time) renewal {
+	if l.ttl <= 0 {
+		return renewal{token: r.token}
+	}
+	before := r
+	r.full, r.expires = full, asked.Add(l.ttl)
+	if r.expires.Sub(before.expires).Abs() <= before.slack() {
+		return r // the end that was known
+	}
+	// A little later by chance, so that replicas with one token do not all renew it:
+	// the others see that it was.
+	r.due = r.expires.Add(-full/3 + rand.N(full/20+1)) //nolint:gosec // no secret
+	r.pause, r.why, r.warned = 0, "", false
+	if !l.renewable {
+		r.due, r.why, r.warnAt = time.Time{}, "it is not renewable", r.expires.Add(-full/3)
+	}
+	return r
+}
+
+// slack is by how much two answers may differ on one end: Vault cuts TTLs to seconds.
+func (r renewal) slack() time.Duration { return min(2*time.Second, r.full/4) }
 
 // failed returns the renewal after one that failed for a reason.
 func (r renewal) failed(token string, reason Reason, now time.Time) renewal {

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 )
 
 // HydraOptions say what kind of Hydra to start. The zero value is one on free loopback ports.
@@ -170,11 +172,27 @@ type Client struct {
 
 // CreateClient creates an OAuth2 client that may ask for scope, which may be several separated by spaces.
 func (h *Hydra) CreateClient(ctx context.Context, scope string) (Client, error) {
+	return h.CreateClientWith(ctx, ClientOptions{Scope: scope})
+}
+
+// ClientOptions say what an OAuth2 client may ask for.
+type ClientOptions struct {
+	Scope    string        // may be several separated by spaces
+	Audience []string      // whom its tokens may be for
+	TokenTTL time.Duration // of its tokens; 0: an hour
+}
+
+// CreateClientWith creates an OAuth2 client.
+func (h *Hydra) CreateClientWith(ctx context.Context, options ClientOptions) (Client, error) {
 	in := map[string]any{
 		"client_name":                "devstack",
 		"grant_types":                []string{"client_credentials"},
-		"scope":                      scope,
+		"scope":                      options.Scope,
+		"audience":                   options.Audience,
 		"token_endpoint_auth_method": "client_secret_post",
+	}
+	if options.TokenTTL != 0 {
+		in["client_credentials_grant_access_token_lifespan"] = options.TokenTTL.String()
 	}
 	var client Client
 	if err := call(ctx, h.http, http.MethodPost, h.AdminURL+"/admin/clients", nil, in, &client); err != nil {
@@ -183,13 +201,23 @@ func (h *Hydra) CreateClient(ctx context.Context, scope string) (Client, error) 
 	return client, nil
 }
 
-// AccessToken gets an access token for the client with scope.
-func (h *Hydra) AccessToken(ctx context.Context, client Client, scope string) (Secret, error) {
+// RevokeToken makes a client's access token useless at once.
+func (h *Hydra) RevokeToken(ctx context.Context, client Client, token Secret) error {
+	in := url.Values{"client_id": {client.ID}, "client_secret": {client.Secret.Reveal()}, "token": {token.Reveal()}}
+	if err := call(ctx, h.http, http.MethodPost, h.PublicURL+"/oauth2/revoke", nil, in, nil); err != nil {
+		return fmt.Errorf("revoke access token: %w", err)
+	}
+	return nil
+}
+
+// AccessToken gets an access token for the client with scope, for an audience or for none.
+func (h *Hydra) AccessToken(ctx context.Context, client Client, scope string, audience ...string) (Secret, error) {
 	in := url.Values{
 		"grant_type":    {"client_credentials"},
 		"client_id":     {client.ID},
 		"client_secret": {client.Secret.Reveal()},
 		"scope":         {scope},
+		"audience":      {strings.Join(audience, " ")},
 	}
 	var answer struct {
 		AccessToken Secret `json:"access_token"`

@@ -144,6 +144,8 @@ type TokenOptions struct {
 	NoDefaultPolicy bool          // without Vault's default policy, which lets a token look at itself
 	TTL             time.Duration // 0: 32 days, Vault's most
 	Period          time.Duration // if set, each renewal gives it this long again, without an end
+	MaxTTL          time.Duration // if set, no renewal makes it live longer than this from now on
+	Type            string        // "batch", or "service" for empty
 	NotRenewable    bool
 	NumUses         int           // how many requests it is good for; 0: any number
 	WrapTTL         time.Duration // if set, the token returned is a wrapping token around the real one, good for this long
@@ -162,6 +164,12 @@ func (v *Vault) CreateToken(ctx context.Context, options TokenOptions) (Secret, 
 	}
 	if options.TTL != 0 {
 		in["ttl"] = seconds(options.TTL)
+	}
+	if options.MaxTTL != 0 {
+		in["explicit_max_ttl"] = seconds(options.MaxTTL)
+	}
+	if options.Type != "" {
+		in["type"] = options.Type
 	}
 	if options.Period != 0 {
 		in["period"] = seconds(options.Period)
