@@ -71,6 +71,7 @@ fuzz: ## Send anything at all to POST / and to the settings, a minute each
 	$(GO) test -run '^$$' -fuzz FuzzBinary -fuzztime 60s ./handler
 	$(GO) test -run '^$$' -fuzz FuzzStructured -fuzztime 60s ./handler
 	$(GO) test -run '^$$' -fuzz FuzzJSON -fuzztime 60s ./handler
+	$(GO) test -run '^$$' -fuzz FuzzBearer -fuzztime 60s ./handler
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s .
 
 .PHONY: bench

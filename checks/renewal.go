@@ -1,8 +1,13 @@
 package checks
 
 import (
+	"context"
+	"errors"
 	"math/rand/v2"
+	"net/http"
 	"time"
+
+	vault "github.com/hashicorp/vault/api"
 )
 
 const (
@@ -108,4 +113,66 @@ func (r renewal) isDue(now time.Time) bool {
 // warns reports whether it is time for the one warning before the token expires.
 func (r renewal) warns(now time.Time) bool {
 	return r.why != "" && !r.warned && !now.Before(r.warnAt) && now.Before(r.expires)
+}
+
+// tend starts the token's renewal if that is due, and warns if it comes to its end.
+func (v *Vault) tend(client *vault.Client, token string) {
+	now := time.Now()
+	v.tending.Lock()
+	known := v.renewal.token == token
+	renews := known && !v.renewing && v.renewal.isDue(now)
+	v.renewing = v.renewing || renews
+	v.tending.Unlock()
+	if renews {
+		go v.renew(client, token)
+	}
+	v.warn(now)
+}
+
+// renew renews the token once, and decides when that is done again.
+func (v *Vault) renew(client *vault.Client, token string) {
+	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
+	defer cancel()
+	asked := time.Now()
+	lease, err := renewToken(ctx, client)
+	v.tending.Lock()
+	v.renewing = false
+	if err == nil {
+		v.renewal = v.renewal.succeeded(token, lease, asked)
+	} else {
+		v.renewal = v.renewal.failed(token, ReasonOf(err), time.Now())
+	}
+	v.tending.Unlock()
+	v.warn(time.Now())
+}
+
+// warn logs, once, that the token expires.
+func (v *Vault) warn(now time.Time) {
+	v.tending.Lock()
+	r := v.renewal
+	warns := r.warns(now)
+	v.renewal.warned = r.warned || warns
+	v.tending.Unlock()
+	if warns {
+		v.config.Log.Warn("the Vault token expires soon", "expires_at", r.expires.UTC().Truncate(time.Second), "why", r.why)
+	}
+}
+
+// renewToken renews the client's token for what Vault gives it by default.
+func renewToken(ctx context.Context, client *vault.Client) (lease, error) {
+	secret, err := client.Auth().Token().RenewSelfWithContext(ctx, 0)
+	if answered, ok := errors.AsType[*vault.ResponseError](err); ok { // its text quotes the URL and the body
+		if answered.StatusCode == http.StatusForbidden {
+			return lease{}, Fail(ReasonDenied, "Vault refuses the token's renewal of itself")
+		}
+		return lease{}, statusError(answered.StatusCode)
+	}
+	if err != nil {
+		return lease{}, classify(err)
+	}
+	if secret == nil || secret.Auth == nil {
+		return lease{}, Fail(ReasonBadResponse, "renew-self did not answer as Vault does")
+	}
+	ttl := seconds(int64(secret.Auth.LeaseDuration))
+	return lease{ttl: ttl, full: ttl, renewable: secret.Auth.Renewable}, nil
 }
