@@ -73,7 +73,7 @@ func (h *hydra) questions() int {
 
 func introspection(base string, logs *logBuffer) *checks.Introspection {
 	return checks.NewIntrospection(checks.IntrospectionConfig{
-		BaseURL: base, Scope: "events", Audience: "coffeebuddy", Timeout: 300 * time.Millisecond, Log: logs.logger(),
+		BaseURL: base, Scope: "events", Audience: "coffeebuddy", Timeout: time.Second, Log: logs.logger(),
 	})
 }
 
