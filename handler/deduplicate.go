@@ -77,9 +77,10 @@ func (c *claims) claim(key claimKey) (*claim, answer) {
 	return claim, answer{}
 }
 
-// settle ends a claim. An accepted event is remembered; any other may run again. What
-// is kept is a copy: the receiver's own may change, or be a small part of much.
-func (c *claims) settle(claim *claim, a answer, age time.Duration) {
+// settle ends a claim. An accepted event is remembered; any other may run again, unless
+// its receiver is to run once. What is kept is a copy: the receiver's own may change, or
+// be a small part of much.
+func (c *claims) settle(claim *claim, a answer, r *registration) {
 	size := len(a.body)
 	kept := make(http.Header, len(a.header))
 	for name, values := range a.header {
@@ -88,12 +89,15 @@ func (c *claims) settle(claim *claim, a answer, age time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a.outcome != accepted || size > maxReplyBytes {
+	switch {
+	case a.outcome != accepted && !r.once, size > maxReplyBytes && !r.once:
 		c.forget(claim)
 		return
+	case size > maxReplyBytes:
+		a, kept, size = answer{status: http.StatusNoContent, outcome: accepted}, nil, 0
 	}
 	a.header, a.body = kept, bytes.Clone(a.body)
-	claim.answer, claim.expires = a, time.Now().Add(age)
+	claim.answer, claim.expires = a, time.Now().Add(r.remember)
 	claim.bytes += size
 	c.bytes += size
 	claim.element = c.settled.PushBack(claim)

@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,12 +24,17 @@ type delivery struct {
 // deliver finds the receiver of an event and hands it over. It gives the place back
 // that its caller has taken.
 func (h *Handler) deliver(ctx context.Context, c *correlation, e event.Event) answer {
-	d := &delivery{values: detached{ctx, c}, receiver: h.receivers[e.Type()], event: e}
-	if d.receiver == nil {
+	return h.deliverTo(ctx, c, h.receivers[e.Type()], e)
+}
+
+// deliverTo is deliver to a receiver that was found, or nil.
+func (h *Handler) deliverTo(ctx context.Context, c *correlation, receiver *registration, e event.Event) answer {
+	d := &delivery{values: detached{ctx, c}, receiver: receiver, event: e}
+	if receiver == nil {
 		h.leave()
 		return answer{status: http.StatusUnprocessableEntity, outcome: unknownType}
 	}
-	if d.receiver.remember > 0 {
+	if receiver.remember > 0 {
 		claim, earlier := h.claims.claim(keyOf(d.receiver.eventType, e.Source(), e.ID()))
 		if claim == nil {
 			h.leave()
@@ -53,7 +57,11 @@ func (h *Handler) deliverPlain(ctx context.Context, c *correlation, body []byte)
 // A sender who leaves cancels the receiver, but is still waited for: one that only
 // closed its side for writing looks the same, and reads the answer.
 func (h *Handler) run(ctx context.Context, d *delivery) answer {
-	work, cancel := context.WithTimeout(&d.values, h.config.EventTimeout)
+	deadline, ok := ctx.Deadline() // that of a request has none
+	if !ok {
+		deadline = time.Now().Add(h.config.EventTimeout)
+	}
+	work, cancel := context.WithDeadline(&d.values, deadline)
 	d.done = make(chan struct{})
 	go h.work(work, cancel, d)
 	select {
@@ -63,7 +71,6 @@ func (h *Handler) run(ctx context.Context, d *delivery) answer {
 	case <-ctx.Done():
 		cancel()
 	}
-	deadline, _ := work.Deadline()
 	patience := time.NewTimer(time.Until(deadline))
 	defer patience.Stop()
 	select {
@@ -83,7 +90,7 @@ func (h *Handler) work(ctx context.Context, cancel context.CancelFunc, d *delive
 			h.panicked(ctx, p)
 		}
 		if d.claim != nil {
-			h.claims.settle(d.claim, d.answer, d.receiver.remember)
+			h.claims.settle(d.claim, d.answer, d.receiver)
 		}
 		h.leave()
 		close(d.done)
@@ -150,53 +157,4 @@ func (d *detached) Value(key any) any {
 		return d.correlation
 	}
 	return d.Context.Value(key)
-}
-
-// A Verdict is what a sender is told of an event.
-type Verdict struct {
-	Status     int           // what POST / would answer
-	Outcome    string        // as coffeebuddy_events_total counts it
-	RetryAfter time.Duration // how long to wait before the event is sent again, 0 for no advice
-	Reply      *event.Event  // nil for none
-}
-
-// Dispatch hands an event to the receiver of its type, as POST / does, for a feature
-// that gets its events in another way. The event may be of a type that POST / refuses,
-// such as com.slack.command: whoever dispatches it has made sure where it is from.
-//
-// It takes a place among the events in flight, and waits for the receiver until its
-// deadline. When ctx ends the receiver's context does, too. An event without an id,
-// a source or a time is given one.
-func (h *Handler) Dispatch(ctx context.Context, e event.Event) Verdict {
-	a := h.dispatched(ctx, e)
-	h.count(a)
-	v := Verdict{Status: a.status, Outcome: string(a.outcome), RetryAfter: a.after}
-	if a.status == http.StatusOK {
-		// A copy, as the answer may be remembered. That it is an event encode has made sure of.
-		if reply, err := decodeBinary(a.header, bytes.Clone(a.body)); err == nil {
-			v.Reply = &reply
-		}
-	}
-	return v
-}
-
-func (h *Handler) dispatched(ctx context.Context, e event.Event) answer {
-	var c correlation
-	if request := correlationOf(ctx); request != nil {
-		c = *request
-	} else {
-		c.requestID = newRequestID()
-	}
-	header, err := h.encode(&e, c.traceparent)
-	if err != nil {
-		return undecoded(err)
-	}
-	if e, err = decodeBinary(header, e.Data()); err != nil {
-		return undecoded(err)
-	}
-	c.follow(e)
-	if !h.enter() {
-		return full()
-	}
-	return h.deliver(ctx, &c, e)
 }

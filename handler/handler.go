@@ -130,8 +130,10 @@ func (h *Handler) route(method, path string, next http.Handler, level slog.Level
 // path, such as "POST /slack/commands". The path may have wildcards of one segment,
 // and no slash at its end: it matches no path below itself. Its requests are timed,
 // recovered, counted by the path pattern, and logged like any other; their context
-// carries their id and trace, for [Handler.Dispatch] and [Handler.Go]. Bounding what
-// it reads is the feature's business. Call it before the handler serves.
+// carries their id and trace, for [Handler.Dispatch] and [Handler.Go]; the event that
+// is dispatched first is in their log line. Bounding what it reads is the feature's
+// business, and so is taking a place with [Handler.Enter] before it reads much. Call it
+// before the handler serves.
 func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
 	method, path, _ := strings.Cut(pattern, " ")
 	switch {
@@ -148,7 +150,14 @@ func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
 		}
 	}()
 	h.route(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, r.WithContext(contextOf(r.Context(), &w.(*response).correlation)))
+		resp, name := w.(*response), new(atomic.Pointer[eventName])
+		defer func() {
+			if dispatched := name.Load(); dispatched != nil {
+				resp.event = *dispatched
+			}
+		}()
+		ctx := context.WithValue(contextOf(r.Context(), &resp.correlation), eventNameKey{}, name)
+		next.ServeHTTP(w, r.WithContext(ctx))
 	}), slog.LevelInfo)
 	return nil
 }

@@ -28,9 +28,11 @@ type registration struct {
 	eventType string
 	receive   Receiver
 	remember  time.Duration // how long its answers are kept for duplicates, 0 for not
+	once      bool          // whatever became of it, a duplicate does not run again
 }
 
-// An Option is about one receiver; see [Handler.On].
+// An Option is about one receiver, or one event for it; see [Handler.On] and
+// [Handler.Dispatch].
 type Option func(*registration) error
 
 // On registers a receiver for a type of event. A type has one receiver. Call it
@@ -73,8 +75,18 @@ func Deduplicate(age time.Duration) Option {
 		if age <= 0 {
 			return errors.New("deduplicate: the age is not positive")
 		}
-		r.remember = age
+		r.remember = max(r.remember, age)
 		return nil
+	}
+}
+
+// Once is [Deduplicate] for events that no sender sends again in good faith. Whatever
+// became of such an event, a failure included, its duplicate gets the same answer and
+// does not run.
+func Once(age time.Duration) Option {
+	return func(r *registration) error {
+		r.once = true
+		return Deduplicate(age)(r)
 	}
 }
 
