@@ -81,6 +81,9 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the handler: %w", err)
 	}
+	if err := addSlack(f.handler, settings, vault, registry); err != nil {
+		return nil, fmt.Errorf("add Slack: %w", err)
+	}
 	return f, nil
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/matryer/is"
 )
 
-// TestImports holds who may import whom: function → coffeebuddy → {handler, checks},
-// and those two do not know each other.
+// TestImports holds who may import whom: function → coffeebuddy → {handler, checks,
+// slack} and slack → handler.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -19,17 +19,21 @@ func TestImports(t *testing.T) {
 		banned []string // as a path, or a path and all below it
 	}{
 		{"coffeebuddy/handler", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function",
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/slack",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
 		{"coffeebuddy/checks", []string{
-			"coffeebuddy", "coffeebuddy/handler", "coffeebuddy/function",
+			"coffeebuddy", "coffeebuddy/handler", "coffeebuddy/function", "coffeebuddy/slack",
 			"github.com/cloudevents", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
+		}},
+		{"coffeebuddy/slack", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function",
+			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 		}},
 		{"coffeebuddy", []string{"coffeebuddy/function", "coffeebuddy/test", "knative.dev", "github.com/matryer"}},
 		{"coffeebuddy/function", []string{
-			"coffeebuddy/test", "coffeebuddy/handler/handlertest", "testing", "knative.dev", "github.com/matryer", "net/http/pprof",
+			"coffeebuddy/test", "coffeebuddy/handler/handlertest", "coffeebuddy/slack/slacktest", "testing", "knative.dev", "github.com/matryer", "net/http/pprof",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
 	} {
@@ -55,7 +59,7 @@ func TestImports(t *testing.T) {
 func TestEnvironmentIsReadInOnePlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	for _, of := range []string{"coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/function"} {
+	for _, of := range []string{"coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/slack", "coffeebuddy/function"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
 		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)

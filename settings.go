@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"coffeebuddy/checks"
+
 	"github.com/kelseyhightower/envconfig"
 )
 
@@ -30,9 +32,11 @@ type Settings struct {
 	ReadyGrace   time.Duration // how long a dependency that was healthy may fail before readiness does
 
 	ShutdownTimeout time.Duration // how long in-flight work may take after SIGTERM
-	EventsInFlight  int           // events at a time
+	EventsInFlight  int           // events and Slack requests at a time
 	EventTimeout    time.Duration // deadline of one receiver
 	EventsScope     string        // OAuth2 scope that POST / needs, "" for none
+
+	Slack SlackSettings
 
 	LogLevel slog.Level
 
@@ -53,6 +57,12 @@ type VaultSettings struct {
 type OrySettings struct {
 	BaseURL string
 	Wrong   []Problem
+}
+
+// SlackSettings are of the way in for Slack, which there is only with a secret.
+type SlackSettings struct {
+	Secret   *checks.KV    // where Vault keeps the signing secret; nil for no Slack
+	AckAfter time.Duration // when the runtime acknowledges for a receiver that is not done
 }
 
 // A Problem is one variable that is missing or wrong: its name, and what is
@@ -77,6 +87,8 @@ type environment struct {
 	EventsInFlight  string `envconfig:"COFFEEBUDDY_EVENTS_IN_FLIGHT"`
 	EventTimeout    string `envconfig:"COFFEEBUDDY_EVENT_TIMEOUT"`
 	EventsScope     string `envconfig:"COFFEEBUDDY_EVENTS_SCOPE"`
+	SlackSecret     string `envconfig:"COFFEEBUDDY_SLACK_SECRET"`
+	SlackAckAfter   string `envconfig:"COFFEEBUDDY_SLACK_ACK_AFTER"`
 	LogLevel        string `envconfig:"COFFEEBUDDY_LOG_LEVEL"`
 	VaultAddr       string `envconfig:"VAULT_ADDR"`
 	VaultToken      Secret `envconfig:"VAULT_TOKEN"`
@@ -122,8 +134,12 @@ func (env environment) settings(unknown []string) (Settings, error) {
 		EventsInFlight:  wrong.number("COFFEEBUDDY_EVENTS_IN_FLIGHT", env.EventsInFlight, 32, 1, 10000),
 		EventTimeout:    wrong.duration("COFFEEBUDDY_EVENT_TIMEOUT", env.EventTimeout, 10*time.Second, 50*time.Millisecond, 10*time.Minute),
 		EventsScope:     wrong.scope("COFFEEBUDDY_EVENTS_SCOPE", env.EventsScope),
-		LogLevel:        wrong.level("COFFEEBUDDY_LOG_LEVEL", env.LogLevel),
-		Unknown:         unknown,
+		Slack: SlackSettings{
+			Secret:   wrong.kv("COFFEEBUDDY_SLACK_SECRET", env.SlackSecret),
+			AckAfter: wrong.duration("COFFEEBUDDY_SLACK_ACK_AFTER", env.SlackAckAfter, 1800*time.Millisecond, 100*time.Millisecond, 2*time.Second),
+		},
+		LogLevel: wrong.level("COFFEEBUDDY_LOG_LEVEL", env.LogLevel),
+		Unknown:  unknown,
 	}
 	// Knative injects PORT and dials no other. Where both are set, both must be right.
 	s.Port = wrong.number("PORT", env.Port, s.Port, 1, 65535)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coffeebuddy"
+	"coffeebuddy/checks"
 
 	"github.com/matryer/is"
 )
@@ -45,6 +46,8 @@ func TestDefaults(t *testing.T) {
 	is.Equal(s.EventsInFlight, 32)
 	is.Equal(s.EventTimeout, 10*time.Second)
 	is.Equal(s.EventsScope, "")
+	is.True(s.Slack.Secret == nil) // there is no Slack
+	is.Equal(s.Slack.AckAfter, 1800*time.Millisecond)
 	is.Equal(s.LogLevel, slog.LevelInfo)
 	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, {"VAULT_TOKEN", "is not set"}})
 	is.Equal(s.Ory.Wrong, []coffeebuddy.Problem{{"ORY_BASE_URL", "is not set"}})
@@ -80,6 +83,11 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_EVENT_TIMEOUT", "1m30s", func(s coffeebuddy.Settings) any { return s.EventTimeout }, 90 * time.Second},
 		{"COFFEEBUDDY_EVENTS_SCOPE", "https://coffee.example.com/events.write!'#", func(s coffeebuddy.Settings) any { return s.EventsScope }, "https://coffee.example.com/events.write!'#"},
 		{"COFFEEBUDDY_EVENTS_SCOPE", "", func(s coffeebuddy.Settings) any { return s.EventsScope }, ""},
+		{"COFFEEBUDDY_SLACK_SECRET", "secret/coffeebuddy/slack#signing_secret", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, checks.KV{Mount: "secret", Path: "coffeebuddy/slack", Key: "signing_secret"}},
+		{"COFFEEBUDDY_SLACK_SECRET", "kv-2/s#k.1", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, checks.KV{Mount: "kv-2", Path: "s", Key: "k.1"}},
+		{"COFFEEBUDDY_SLACK_SECRET", "{{ secret:slack:path }}", func(s coffeebuddy.Settings) any { return s.Slack.Secret == nil }, true},
+		{"COFFEEBUDDY_SLACK_ACK_AFTER", "100ms", func(s coffeebuddy.Settings) any { return s.Slack.AckAfter }, 100 * time.Millisecond},
+		{"COFFEEBUDDY_SLACK_ACK_AFTER", "2s", func(s coffeebuddy.Settings) any { return s.Slack.AckAfter }, 2 * time.Second},
 		{"COFFEEBUDDY_LOG_LEVEL", "warn", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelWarn},
 
 		{"COFFEEBUDDY_LOG_LEVEL", "", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelInfo},
@@ -122,6 +130,8 @@ func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 		"COFFEEBUDDY_EVENTS_IN_FLIGHT": {"canary", "0", "10001"},
 		"COFFEEBUDDY_EVENT_TIMEOUT":    {"canary", "49ms", "11m"},
 		"COFFEEBUDDY_EVENTS_SCOPE":     {"canary events", " canary", "canary\n", `"canary"`, `can\ary`, "canaré", strings.Repeat("canary", 22)},
+		"COFFEEBUDDY_SLACK_SECRET":     {"canary", "canary#key", "/canary/x#key", "secret/canary", "secret/canary#", "secret/canary#a#b", "secret//canary#k", "secret/../canary#k", "secret/./canary#k", "secret/canary/#k", "secret/can ary#k", "secret/canary#k\n", "secret/canary?x#k", "secret/%41canary#k"},
+		"COFFEEBUDDY_SLACK_ACK_AFTER":  {"canary", "99ms", "2.1s", "1800", "-1s"},
 		"COFFEEBUDDY_LOG_LEVEL":        {"canary", "INFO", "-4"},
 	} {
 		for _, value := range values {
@@ -219,9 +229,9 @@ func FuzzLoad(f *testing.F) {
 	variables := []string{
 		"COFFEEBUDDY_APP_NAME", "COFFEEBUDDY_HTTP_HOST", "COFFEEBUDDY_HTTP_PORT", "COFFEEBUDDY_METRICS_PATH", "COFFEEBUDDY_CHECK_TTL",
 		"COFFEEBUDDY_LOG_LEVEL", "VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE", "ORY_BASE_URL",
-		"COFFEEBUDDY_EVENTS_SCOPE",
+		"COFFEEBUDDY_EVENTS_SCOPE", "COFFEEBUDDY_SLACK_SECRET",
 	}
-	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//", "events"} {
+	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//", "events", "secret/a/b#c"} {
 		f.Add(i, value)
 	}
 	f.Fuzz(func(t *testing.T, variable int, value string) {

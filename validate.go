@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"coffeebuddy/checks"
 	"coffeebuddy/handler"
 )
 
@@ -136,6 +137,20 @@ func (p *problems) scope(variable, value string) string {
 		p.add(variable, "must be one OAuth2 scope: at most 128 of printable ASCII, without space, quotation mark and backslash")
 	}
 	return value
+}
+
+// kv takes where Vault keeps a value, nil for unset. The mount is the first segment:
+// which of several are the mount only Vault knows.
+func (p *problems) kv(variable, value string) *checks.KV {
+	if value = set(value); value == "" {
+		return nil
+	}
+	place := regexp.MustCompile(`^([A-Za-z0-9._~-]+)/([A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*)#([A-Za-z0-9._~-]+)$`).FindStringSubmatch(value)
+	if place == nil || path.Clean("/"+place[1]+"/"+place[2]) != "/"+place[1]+"/"+place[2] {
+		p.add(variable, "must be mount/path#key of a KV secret, such as secret/coffeebuddy/slack#signing_secret")
+		return nil
+	}
+	return &checks.KV{Mount: place[1], Path: place[2], Key: place[3]}
 }
 
 // baseURL returns "" for a URL that is missing or wrong; refuse says why the

@@ -17,7 +17,7 @@ type KV struct {
 // an [Error], whose text holds nothing of the answer: ReasonDenied for a token or a
 // policy that does not allow it, ReasonMisconfigured for what is not there.
 func (v *Vault) Read(ctx context.Context, kv KV) (string, error) {
-	client, err := v.Client()
+	client, err := v.Client(ctx)
 	if err != nil {
 		return "", err
 	}

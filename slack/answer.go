@@ -1,0 +1,131 @@
+package slack
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"coffeebuddy/handler"
+)
+
+// An answer is what Slack gets for one request, and how it is counted.
+type answer struct {
+	kind       kind // "" for that of the route
+	outcome    outcome
+	status     int
+	message    message
+	word       string        // of an error, from a closed list
+	retryAfter time.Duration // 0 for none
+}
+
+// malformed is the answer to what no retry can mend.
+func malformed(status int) answer {
+	return answer{outcome: rejected, status: status, word: "malformed"}
+}
+
+// answer returns what Slack is told of a verdict that came in time.
+func (a *App) answer(ctx context.Context, d *delivery, v handler.Verdict) answer {
+	switch v.Outcome {
+	case "accepted":
+		return a.accepted(ctx, d, v)
+	case "duplicate": // done, or still running: Slack need not send it again
+		return answer{outcome: duplicate, status: http.StatusOK}
+	case "malformed":
+		return malformed(v.Status)
+	case "unknown_type", "rejected":
+		// No retry helps. Slack would send an event again, and count it against us.
+		refused := answer{outcome: rejected, status: http.StatusOK}
+		switch {
+		case d.kind == command:
+			refused.message = d.apology(v)
+		case d.kind == interaction && v.Outcome == "rejected":
+			refused.status, refused.word = v.Status, v.Outcome
+		}
+		return refused
+	}
+	a.failed(ctx, d, v.Outcome)
+	if d.kind == command {
+		return answer{outcome: unavailable, status: http.StatusOK, message: d.apology(v)}
+	}
+	return answer{outcome: unavailable, status: v.Status, word: v.Outcome, retryAfter: v.RetryAfter}
+}
+
+// accepted is the answer to what a receiver accepted in time.
+func (a *App) accepted(ctx context.Context, d *delivery, v handler.Verdict) answer {
+	message, err := messageOf(v.Reply)
+	done := answer{outcome: accepted, status: http.StatusOK}
+	switch {
+	case d.kind == deliveredEvent:
+	case err != nil:
+		v = handler.Verdict{Status: http.StatusInternalServerError, Outcome: "failed"}
+		return a.answer(ctx, d, v)
+	case d.inAnswer:
+		done.message = message
+	case message.body != nil: // Slack reads no answer to a click
+		a.handler.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
+			return a.post(ctx, d.responseURL, message)
+		}, handler.Within(respondTimeout))
+	}
+	return done
+}
+
+// respond tells Slack what became of a request that was acknowledged before.
+func (a *App) respond(ctx context.Context, d *delivery, v handler.Verdict) error {
+	message, err := messageOf(v.Reply)
+	if v.Outcome == "accepted" && err == nil {
+		if message.body == nil || d.kind == deliveredEvent {
+			return nil
+		}
+		return a.post(ctx, d.responseURL, message)
+	}
+	a.failed(ctx, d, v.Outcome)
+	failure := errors.New("the receiver failed: " + v.Outcome)
+	if d.responseURL == "" {
+		return failure
+	}
+	return errors.Join(failure, a.post(ctx, d.responseURL, d.apology(v)))
+}
+
+// failed logs what the status of the answer does not say.
+func (a *App) failed(ctx context.Context, d *delivery, outcome string) {
+	a.handler.Log().LogAttrs(ctx, slog.LevelWarn, "a receiver of Slack's failed",
+		slog.String("kind", string(d.kind)), slog.String("outcome", outcome))
+}
+
+// apology is what a user is told of a request that was not accepted.
+func (d *delivery) apology(v handler.Verdict) message {
+	switch {
+	case d.nobodys:
+		return words("Sorry, I do not know that command.")
+	case v.Outcome == "rejected":
+		return words("Sorry, I cannot do that.")
+	case v.Outcome == "retry":
+		return words("Sorry, I cannot do that right now. Please try again in a moment.")
+	}
+	return words("Sorry, something went wrong. Please try again.")
+}
+
+// send writes an answer. Nothing that came in goes out, but for a challenge.
+func (a answer) send(w http.ResponseWriter) {
+	said, header := a.message, w.Header()
+	if a.word != "" {
+		said = message{jsonType, []byte(`{"error":"` + a.word + `"}` + "\n")}
+	}
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Content-Length", strconv.Itoa(len(said.body))) // it may be flushed before the end
+	if said.contentType != "" {
+		header.Set("Content-Type", said.contentType)
+	}
+	if a.retryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
+	}
+	if a.word == "malformed" {
+		header.Set("X-Slack-No-Retry", "1")
+	}
+	w.WriteHeader(a.status)
+	_, _ = w.Write(said.body) // a caller who has left is not told
+}

@@ -1,0 +1,82 @@
+package slack
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"mime"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Ephemeral returns a reply that only the user sees whose command or click it answers.
+func Ephemeral(text string) *event.Event { return reply("ephemeral", text) }
+
+// InChannel returns a reply that everybody in the channel sees.
+func InChannel(text string) *event.Event { return reply("in_channel", text) }
+
+// reply returns a message as an event. A receiver may as well reply with an event of
+// its own, whose data is a message in JSON or plain text.
+func reply(responseType, text string) *event.Event {
+	e := event.New()
+	e.SetType("coffeebuddy.slack.message")
+	e.SetDataContentType(event.ApplicationJSON)
+	e.DataEncoded = marshal(map[string]any{"response_type": responseType, "text": text})
+	return &e
+}
+
+// marshal returns texts, or valid JSON, as a JSON object. Slack's mentions keep their
+// angle brackets.
+func marshal(v any) []byte {
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic("slack: marshal: " + err.Error())
+	}
+	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
+}
+
+// A message is what Slack is told, in JSON or as text. The zero message is nothing.
+type message struct {
+	contentType string
+	body        []byte
+}
+
+// words is a message of text that only the user sees. It replaces no other message,
+// which a click's would by default.
+func words(text string) message {
+	return message{event.ApplicationJSON, marshal(map[string]any{
+		"response_type": "ephemeral", "replace_original": false, "text": text,
+	})}
+}
+
+// messageOf returns what a receiver's reply says.
+func messageOf(reply *event.Event) (message, error) {
+	if reply == nil || len(reply.Data()) == 0 {
+		return message{}, nil
+	}
+	data := reply.Data()
+	mediaType, _, err := mime.ParseMediaType(reply.DataContentType())
+	switch {
+	case err != nil:
+	case mediaType == event.TextPlain:
+		return message{"text/plain; charset=utf-8", data}, nil
+	case mediaType == event.ApplicationJSON && isObject(data):
+		return message{event.ApplicationJSON, data}, nil
+	}
+	return message{}, errors.New("the reply is neither a JSON object nor plain text")
+}
+
+func isObject(text []byte) bool {
+	var object map[string]json.RawMessage
+	return json.Unmarshal(text, &object) == nil && object != nil
+}
+
+// post is the message as a response_url takes it, which is in JSON only.
+func (m message) post() []byte {
+	if m.contentType == event.ApplicationJSON {
+		return m.body
+	}
+	return words(string(m.body)).body
+}

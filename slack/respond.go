@@ -1,0 +1,102 @@
+package slack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+const (
+	// respondTimeout is the deadline of one response, its retries included.
+	respondTimeout = 30 * time.Second
+
+	// attemptTimeout is the deadline of one attempt.
+	attemptTimeout = 5 * time.Second
+
+	// attempts is how often one response is sent. Slack takes five for one request.
+	attempts = 3
+)
+
+// newClient returns the client of response URLs.
+func newClient(transport http.RoundTripper) *http.Client {
+	if transport == nil {
+		// Unlike Vault and Ory, Slack is outside: where there is a proxy, it is the only
+		// way there. It sees no more than the host.
+		own := http.DefaultTransport.(*http.Transport).Clone()
+		own.Proxy = http.ProxyFromEnvironment
+		own.MaxIdleConnsPerHost = 4
+		transport = own
+	}
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       attemptTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// post sends a message to a response_url, and again after a second and after two more,
+// or when Slack says, where that may help. The URL lets who has it write to the user:
+// it is in no error and no log.
+func (a *App) post(ctx context.Context, responseURL string, m message) error {
+	ctx, cancel := context.WithTimeout(ctx, respondTimeout)
+	defer cancel()
+	err := a.postTo(ctx, responseURL, m.post())
+	if err != nil {
+		a.handler.Log().LogAttrs(ctx, slog.LevelWarn, "a response to Slack was lost", slog.String("why", err.Error()))
+	}
+	return err
+}
+
+func (a *App) postTo(ctx context.Context, responseURL string, body []byte) error {
+	if !a.isHook(responseURL) {
+		return errors.New("there is no response_url, or it is not Slack's")
+	}
+	pause := time.Second
+	for attempt := 1; ; attempt++ {
+		after, err := a.attempt(ctx, responseURL, body)
+		if err == nil || after < 0 || attempt == attempts {
+			return err
+		}
+		select {
+		case <-time.After(max(after, pause)):
+			pause *= 2
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// attempt sends a body once. With an error it returns how long to wait at least before
+// the next attempt, less than 0 for never.
+func (a *App) attempt(ctx context.Context, responseURL string, body []byte) (after time.Duration, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, responseURL, bytes.NewReader(body))
+	if err != nil { // its text quotes the URL
+		return -1, errors.New("the response_url is malformed")
+	}
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	resp, err := a.client.Do(req)
+	if err != nil { // so does this one's
+		return 0, errors.New("it did not answer")
+	}
+	resp.Body.Close()
+	switch {
+	case resp.StatusCode >= 200 && resp.StatusCode < 300:
+		return 0, nil
+	case resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500:
+		return -1, fmt.Errorf("it answered %d", resp.StatusCode)
+	}
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	return time.Duration(min(max(seconds, 0), int(respondTimeout/time.Second))) * time.Second, fmt.Errorf("it answered %d", resp.StatusCode)
+}
+
+// isHook reports whether a URL leads where response URLs lead, and nowhere else.
+func (a *App) isHook(responseURL string) bool {
+	u, err := url.Parse(responseURL)
+	return err == nil && u.User == nil && u.Opaque == "" && u.Scheme+"://"+u.Host == a.config.Hooks
+}

@@ -1,0 +1,159 @@
+package slack
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// refreshAfter is how old the secret gets before it is read again beside a request.
+	refreshAfter = time.Minute
+
+	// maxAge is how long the last secret is used while none can be read.
+	maxAge = time.Hour
+
+	// rereadPause is how long after a read a signature that does not match is taken for
+	// wrong without another one. It is how long a rotation may refuse Slack.
+	rereadPause = 10 * time.Second
+
+	// retryPause is how long after a read that failed another one begins, where there is
+	// no secret at all.
+	retryPause = 2 * time.Second
+
+	// previousAge is how long the previous secret is good after a new one was read.
+	previousAge = 5 * time.Minute
+
+	// readTimeout is the deadline of one read: Slack waits for who waits for it.
+	readTimeout = time.Second
+)
+
+var (
+	errUnsigned = errors.New("the signature is of no secret that is known")
+	errNoSecret = errors.New("there is no secret to verify with")
+)
+
+// secrets is the signing secret as it is known here, with the one before it. It is read
+// when a request needs it, by one read at a time.
+type secrets struct {
+	read func(context.Context) (string, error)
+	log  *slog.Logger
+
+	mu                sync.Mutex
+	current, previous held
+	began             time.Time     // of the last read
+	reading           chan struct{} // closed when the read under way ends; nil if none is
+	failing           bool          // the last read failed
+}
+
+// held is a secret until it is too old. It is a func, so that no printer shows it.
+type held struct {
+	reveal func() string // nil for none
+	until  time.Time
+}
+
+// verify returns nil if one of the secrets signed a body, errUnsigned if none did, and
+// errNoSecret if that cannot be said.
+func (s *secrets) verify(ctx context.Context, sig signature, body []byte) error {
+	signed, known := s.signed(sig, body)
+	switch {
+	case signed:
+		s.refresh(ctx)
+		return nil
+	case known:
+		s.reread(ctx, rereadPause)
+	default:
+		s.reread(ctx, retryPause)
+	}
+	signed, known = s.signed(sig, body)
+	switch {
+	case signed:
+		return nil
+	case known:
+		return errUnsigned
+	}
+	return errNoSecret
+}
+
+// signed reports whether one of the secrets signed a body, and whether there is a
+// current one.
+func (s *secrets) signed(sig signature, body []byte) (signed, known bool) {
+	s.mu.Lock()
+	current, previous := s.current, s.previous
+	s.mu.Unlock()
+	now := time.Now()
+	return current.good(now) && sig.by(current.reveal(), body) ||
+		previous.good(now) && sig.by(previous.reveal(), body), current.good(now)
+}
+
+func (h held) good(now time.Time) bool { return h.reveal != nil && now.Before(h.until) }
+
+// refresh reads beside the request where the secret has become old.
+func (s *secrets) refresh(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.reading == nil && now.Sub(s.began) >= rereadPause && s.current.until.Sub(now) <= maxAge-refreshAfter {
+		s.start(ctx)
+	}
+}
+
+// reread reads, or waits for the read under way, unless the last one began less than
+// pause ago. One that leaves changes nothing for the others.
+func (s *secrets) reread(ctx context.Context, pause time.Duration) {
+	s.mu.Lock()
+	if s.reading == nil && time.Since(s.began) >= pause {
+		s.start(ctx)
+	}
+	reading := s.reading
+	s.mu.Unlock()
+	if reading == nil {
+		return
+	}
+	select {
+	case <-reading:
+	case <-ctx.Done():
+	}
+}
+
+// start begins a read. The lock is held.
+func (s *secrets) start(ctx context.Context) {
+	began, done := time.Now(), make(chan struct{})
+	s.began, s.reading = began, done
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+	go func() {
+		defer close(done)
+		defer cancel()
+		text, err := s.read(ctx)
+		if text = strings.TrimSpace(text); err == nil && text == "" {
+			err = errors.New("it is empty")
+		}
+		s.took(ctx, text, began, err)
+	}()
+}
+
+// took keeps what a read has brought, and logs what has changed.
+func (s *secrets) took(ctx context.Context, text string, began time.Time, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading = nil
+	was := s.failing
+	s.failing = err != nil
+	switch {
+	case err != nil && !was:
+		s.log.WarnContext(ctx, "Slack's signing secret cannot be read", "why", err.Error())
+	case err == nil && was:
+		s.log.InfoContext(ctx, "Slack's signing secret can be read again")
+	}
+	if err != nil {
+		return
+	}
+	if s.current.good(began) && s.current.reveal() != text {
+		s.previous = held{s.current.reveal, time.Now().Add(previousAge)}
+		s.log.InfoContext(ctx, "Slack's signing secret has changed")
+	}
+	s.current = held{func() string { return text }, began.Add(maxAge)}
+}

@@ -1,0 +1,137 @@
+// Package slacktest is for the tests of features that Slack reaches: it plays Slack to
+// the real handler. It signs requests as Slack does, and takes what is posted to their
+// response URLs, without a network.
+//
+//	s := slacktest.New(t, func(_ *handler.Handler, app *slack.App) error {
+//		return app.Command("/coffee order", order)
+//	})
+//	a := s.Command("/coffee order espresso")
+//	is.Equal(a.Status, 200)
+//
+// In a bubble of testing/synctest a receiver that takes minutes costs none.
+//
+// It is no client of Slack's API, and nothing outside of tests imports it.
+package slacktest
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"coffeebuddy/handler"
+	"coffeebuddy/handler/handlertest"
+	"coffeebuddy/slack"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Secret is the signing secret that a Slack signs with.
+const Secret = "0123456789abcdef0123456789abcdef"
+
+// hooks is where response URLs lead.
+const hooks = "https://hooks.slack.com"
+
+// A Slack is a workspace with the function as its one app. Its fields may be changed
+// between requests.
+type Slack struct {
+	*handlertest.Function
+
+	Registry *prometheus.Registry // has coffeebuddy_slack_requests_total
+
+	// Hook answers what is posted to a response_url. Nil answers 200. The body is in
+	// Posts anyway.
+	Hook http.Handler
+
+	mu    sync.Mutex
+	posts []string
+}
+
+// New returns a Slack whose app has some features. What differs from an app's usual
+// configuration is what must: the secret, and the way to response URLs.
+func New(t testing.TB, features ...func(*handler.Handler, *slack.App) error) *Slack {
+	t.Helper()
+	return NewWith(t, func(*slack.Config) {}, features...)
+}
+
+// NewWith is New with another configuration of the app.
+func NewWith(t testing.TB, change func(*slack.Config), features ...func(*handler.Handler, *slack.App) error) *Slack {
+	t.Helper()
+	s := &Slack{Registry: prometheus.NewRegistry()}
+	config := slack.Config{
+		Secret:    func(context.Context) (string, error) { return Secret, nil },
+		AckAfter:  1800 * time.Millisecond,
+		Timeout:   time.Minute,
+		Registry:  s.Registry,
+		Hooks:     hooks,
+		Transport: s,
+	}
+	change(&config)
+	s.Function = handlertest.New(t, func(h *handler.Handler) error {
+		app, err := slack.New(h, config)
+		if err != nil {
+			return err
+		}
+		for _, register := range features {
+			if err := register(h, app); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return s
+}
+
+// An Answer is what Slack was told.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+// Send sends a request, which need not be signed.
+func (s *Slack) Send(r *http.Request) Answer {
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return Answer{w.Code, w.Header(), w.Body.String()}
+}
+
+// Command sends a slash command, such as "/coffee ping".
+func (s *Slack) Command(typed string) Answer { return s.Send(Command(Secret, typed)) }
+
+// Interact sends an interaction with a payload in JSON.
+func (s *Slack) Interact(payload string) Answer { return s.Send(Interaction(Secret, payload)) }
+
+// Event delivers an event of the Events API, given as the JSON of its inner event, once.
+func (s *Slack) Event(id, inner string) Answer { return s.Send(Event(Secret, id, inner)) }
+
+// Posts returns what was posted to response URLs so far, in its order.
+func (s *Slack) Posts() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.posts...)
+}
+
+// RoundTrip implements http.RoundTripper: it is the network to the response URLs.
+func (s *Slack) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.posts = append(s.posts, string(body))
+	s.mu.Unlock()
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	w := httptest.NewRecorder()
+	if s.Hook != nil {
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		s.Hook.ServeHTTP(w, r)
+	}
+	return w.Result(), nil
+}
