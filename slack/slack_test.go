@@ -1,19 +1,442 @@
 package slack_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
+	"time"
 
+	"coffeebuddy/handler"
+	"coffeebuddy/handler/handlertest"
+	"coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-func TestPing(t *testing.T) {
+const (
+	form     = "application/x-www-form-urlencoded"
+	jsonType = "application/json"
+)
+
+// counts returns the requests that were counted, by kind and outcome.
+func counts(t testing.TB, s *slacktest.Slack) map[string]int {
+	t.Helper()
+	families, err := s.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := make(map[string]int)
+	for _, series := range families[0].Metric {
+		if n := int(series.GetCounter().GetValue()); n > 0 {
+			counts[series.Label[0].GetValue()+" "+series.Label[1].GetValue()] = n
+		}
+	}
+	return counts
+}
+
+// A record is of what receivers got.
+type record struct{ events []event.Event }
+
+// features registers receivers of every type that tests send, which answer alike.
+func (r *record) features(answer handler.Receiver) func(*handler.Handler, *slack.App) error {
+	receive := func(ctx context.Context, e event.Event) (*event.Event, error) {
+		r.events = append(r.events, e)
+		return answer(ctx, e)
+	}
+	return func(h *handler.Handler, app *slack.App) error {
+		return errors.Join(
+			app.Command("/tea", receive),
+			h.On("com.slack.interaction.block_actions", receive),
+			h.On("com.slack.interaction.view_submission", receive),
+			h.On("com.slack.interaction.message_action", receive),
+			h.On("com.slack.event.message", receive),
+			h.On("com.slack.event.reaction_added", receive),
+			h.On("com.slack.event.app_rate_limited", receive),
+		)
+	}
+}
+
+func answering(reply *event.Event, err error) handler.Receiver {
+	return func(context.Context, event.Event) (*event.Event, error) { return reply, err }
+}
+
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New(t, func(_ *handler.Handler, app *slack.App) error {
+		return errors.Join(
+			app.Command("/coffee", answering(slack.Ephemeral("coffee"), nil)),
+			app.Command("/coffee run", answering(slack.InChannel("run"), nil)),
+		)
+	})
+	const unknown = "Sorry, I do not know that command."
+	for typed, want := range map[string]string{
+		"/coffee ping":          `{"response_type":"ephemeral","text":"pong"}`,
+		"/coffee  PING  please": `{"response_type":"ephemeral","text":"pong"}`,
+		"/coffee run now":       `{"response_type":"in_channel","text":"run"}`,
+		"/coffee pingpong":      `{"response_type":"ephemeral","text":"coffee"}`,
+		"/coffee":               `{"response_type":"ephemeral","text":"coffee"}`,
+		"/tea":                  `{"replace_original":false,"response_type":"ephemeral","text":"` + unknown + `"}`,
+		"/coffeeping":           `{"replace_original":false,"response_type":"ephemeral","text":"` + unknown + `"}`,
+	} {
+		is := is.New(t)
+		a := s.Command(typed)
+		is.Equal(a.Status, 200)
+		is.Equal(a.Body, want) // typed
+		is.Equal(a.Header.Get("Content-Type"), "application/json")
+		is.Equal(a.Header.Get("Cache-Control"), "no-store")
+	}
+	is.New(t).Equal(counts(t, s), map[string]int{"command accepted": 5, "command rejected": 2})
+}
+
+func TestCommandsThatCannotBeRegistered(t *testing.T) {
+	t.Parallel()
+	slacktest.New(t, func(_ *handler.Handler, app *slack.App) error {
+		for _, name := range []string{"", "coffee", "/", "/Coffee", "/coffee a b", " /coffee", "/coffee  a", "/coffee\t", "/coffee ping"} {
+			is.New(t).True(app.Command(name, answering(nil, nil)) != nil) // name
+		}
+		is.New(t).True(app.Command("/tea", nil) != nil)
+		return nil
+	})
+}
+
+// TestOneAnswerForEveryForgery: 401, all alike, whatever is wrong with the signature.
+func TestOneAnswerForEveryForgery(t *testing.T) {
+	t.Parallel()
+	const body = "command=%2Ftea&text=canary"
+	resign := func(r *http.Request, at time.Time) { slacktest.Sign(r.Header, slacktest.Secret, body, at) }
+	for when, change := range map[string]func(*http.Request){
+		"no headers":      func(r *http.Request) { r.Header.Del("X-Slack-Signature"); r.Header.Del("X-Slack-Request-Timestamp") },
+		"no signature":    func(r *http.Request) { r.Header.Del("X-Slack-Signature") },
+		"no timestamp":    func(r *http.Request) { r.Header.Del("X-Slack-Request-Timestamp") },
+		"another secret":  func(r *http.Request) { slacktest.Sign(r.Header, "another", body, time.Now()) },
+		"an empty secret": func(r *http.Request) { slacktest.Sign(r.Header, "", body, time.Now()) },
+		"another body":    func(r *http.Request) { slacktest.Sign(r.Header, slacktest.Secret, body+"&", time.Now()) },
+		"another time":    func(r *http.Request) { r.Header.Set("X-Slack-Request-Timestamp", "1") },
+		"too old":         func(r *http.Request) { resign(r, time.Now().Add(-302*time.Second)) },
+		"too far ahead":   func(r *http.Request) { resign(r, time.Now().Add(302*time.Second)) },
+		"at the epoch":    func(r *http.Request) { resign(r, time.Unix(0, 0)) },
+		"before it":       func(r *http.Request) { resign(r, time.Unix(-1, 0)) },
+		"in a far year":   func(r *http.Request) { resign(r, time.Unix(1<<40, 0)) },
+		"in no year":      func(r *http.Request) { r.Header.Set("X-Slack-Request-Timestamp", "99999999999999999999999") },
+		"a timestamp with a sign": func(r *http.Request) {
+			r.Header.Set("X-Slack-Request-Timestamp", "+"+r.Header.Get("X-Slack-Request-Timestamp"))
+		},
+		"a timestamp with a point": func(r *http.Request) {
+			r.Header.Set("X-Slack-Request-Timestamp", r.Header.Get("X-Slack-Request-Timestamp")+".0")
+		},
+		"an empty timestamp": func(r *http.Request) { r.Header.Set("X-Slack-Request-Timestamp", "") },
+		"two timestamps": func(r *http.Request) {
+			r.Header.Add("X-Slack-Request-Timestamp", r.Header.Get("X-Slack-Request-Timestamp"))
+		},
+		"two signatures":    func(r *http.Request) { r.Header.Add("X-Slack-Signature", r.Header.Get("X-Slack-Signature")) },
+		"another version":   func(r *http.Request) { r.Header.Set("X-Slack-Signature", "v1"+r.Header.Get("X-Slack-Signature")[2:]) },
+		"no version":        func(r *http.Request) { r.Header.Set("X-Slack-Signature", r.Header.Get("X-Slack-Signature")[3:]) },
+		"a short signature": func(r *http.Request) { r.Header.Set("X-Slack-Signature", r.Header.Get("X-Slack-Signature")[:66]) },
+		"a long signature":  func(r *http.Request) { r.Header.Set("X-Slack-Signature", r.Header.Get("X-Slack-Signature")+"0") },
+		"capitals, a replay's other": func(r *http.Request) {
+			r.Header.Set("X-Slack-Signature", "v0="+strings.ToUpper(r.Header.Get("X-Slack-Signature")[3:]))
+		},
+		"no digits":              func(r *http.Request) { r.Header.Set("X-Slack-Signature", "v0="+strings.Repeat("x", 64)) },
+		"an empty signature":     func(r *http.Request) { r.Header.Set("X-Slack-Signature", "") },
+		"and another media type": func(r *http.Request) { r.Header.Del("X-Slack-Signature"); r.Header.Set("Content-Type", "text/plain") },
+		"and compressed":         func(r *http.Request) { r.Header.Del("X-Slack-Signature"); r.Header.Set("Content-Encoding", "gzip") },
+	} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			var got record
+			s := slacktest.New(t, got.features(answering(nil, nil)))
+			r := slacktest.Request(slacktest.Secret, "/slack/commands", form, body)
+			change(r)
+			a := s.Send(r)
+			is.Equal(a.Status, 401)
+			is.Equal(a.Body, `{"error":"unsigned"}`+"\n")
+			a.Header.Del("X-Request-Id")
+			is.Equal(a.Header, http.Header{
+				"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
+				"Content-Type": {"application/json"}, "Content-Length": {"21"},
+			})
+			is.Equal(len(got.events), 0)
+			is.Equal(counts(t, s), map[string]int{"command unsigned": 1})
+			is.True(!strings.Contains(s.Logs(), "canary"))
+		})
+	}
+}
+
+func TestTimesThatAreJustGood(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New(t)
+	for _, skew := range []time.Duration{-299 * time.Second, 0, 299 * time.Second} {
+		r := slacktest.Command(slacktest.Secret, "/coffee ping")
+		body := new(bytes.Buffer)
+		_, _ = body.ReadFrom(r.Body)
+		again := slacktest.Request(slacktest.Secret, "/slack/commands", form, body.String())
+		slacktest.Sign(again.Header, slacktest.Secret, body.String(), time.Now().Add(skew))
+		is.New(t).Equal(s.Send(again).Status, 200)
+	}
+}
+
+// TestEachRequestHasOneStatus: what is wrong is told by status alone, and nothing is
+// dispatched.
+func TestEachRequestHasOneStatus(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	_, _ = zip.Write([]byte("command=%2Ftea"))
+	_ = zip.Close()
+	large := "command=%2Ftea&text=" + strings.Repeat("x", 1<<20)
+	for _, test := range []struct {
+		when, path, contentType, body string
+		header                        []string
+		status                        int
+	}{
+		{"a command without its name", "/slack/commands", form, "text=canary", nil, 400},
+		{"a command that is none", "/slack/commands", form, "command=tea&text=canary", nil, 400},
+		{"a command with a control character", "/slack/commands", form, "command=%2Ft%00ea&text=canary", nil, 400},
+		{"a field twice", "/slack/commands", form, "command=%2Ftea&command=%2Fcanary", nil, 400},
+		{"a form that is none", "/slack/commands", form, "command=%2Ftea&text=%zzcanary", nil, 400},
+		{"a semicolon", "/slack/commands", form, "command=%2Ftea;text=canary", nil, 400},
+		{"a text that is not UTF-8", "/slack/commands", form, "command=%2Ftea&text=%ffcanary", nil, 400},
+		{"an id that is none", "/slack/commands", form, "command=%2Ftea&team_id=T%2Fcanary", nil, 400},
+		{"an empty form", "/slack/commands", form, "", nil, 400},
+		{"a command in JSON", "/slack/commands", jsonType, `{"command":"/tea"}`, nil, 415},
+		{"another charset", "/slack/commands", form + "; charset=iso-8859-1", "command=%2Ftea", nil, 415},
+		{"no media type", "/slack/commands", "", "command=%2Ftea", nil, 415},
+		{"two media types", "/slack/commands", form, "command=%2Ftea", []string{"Content-Type", form}, 415},
+		{"compressed", "/slack/commands", form, packed.String(), []string{"Content-Encoding", "gzip"}, 415},
+		{"too large", "/slack/commands", form, large, nil, 413},
+		{"too large, and unsigned", "/slack/commands", form, large, []string{"X-Slack-Signature", "v0="}, 413},
+		{"no payload", "/slack/interactions", form, "text=canary", nil, 400},
+		{"two payloads", "/slack/interactions", form, "payload=%7B%7D&payload=canary", nil, 400},
+		{"a payload that is no JSON", "/slack/interactions", form, "payload=canary", nil, 400},
+		{"a payload without a type", "/slack/interactions", form, `payload={"x":"canary"}`, nil, 400},
+		{"a payload of a type that is none", "/slack/interactions", form, `payload={"type":"can%20ary"}`, nil, 400},
+		{"a payload that is null", "/slack/interactions", form, `payload=null`, nil, 400},
+		{"a payload by itself", "/slack/interactions", jsonType, `{"type":"block_actions"}`, nil, 415},
+		{"no event", "/slack/events", jsonType, "", nil, 400},
+		{"an empty event", "/slack/events", jsonType, "{}", nil, 400},
+		{"a null event", "/slack/events", jsonType, "null", nil, 400},
+		{"a list", "/slack/events", jsonType, "[]", nil, 400},
+		{"an event that ends early", "/slack/events", jsonType, `{"type":"event_callback","event":{"type":"message"}`, nil, 400},
+		{"an event and more", "/slack/events", jsonType, `{"type":"event_callback","event":{"type":"message"}}{}`, nil, 400},
+		{"an event without an inner one", "/slack/events", jsonType, `{"type":"event_callback","x":"canary"}`, nil, 400},
+		{"an inner event that is none", "/slack/events", jsonType, `{"type":"event_callback","event":7}`, nil, 400},
+		{"an event id that is none", "/slack/events", jsonType, `{"type":"event_callback","event_id":"a b","event":{"type":"message"}}`, nil, 400},
+		{"an event that is not UTF-8", "/slack/events", jsonType, "{\"type\":\"event_callback\",\"event\":{\"type\":\"message\",\"text\":\"\xff\"}}", nil, 400},
+		{"an event that is too deep", "/slack/events", jsonType, `{"type":"event_callback","event":{"type":"message","x":` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `}}`, nil, 400},
+		{"an event in a form", "/slack/events", form, "payload=%7B%7D", nil, 415},
+		{"a challenge that is none", "/slack/events", jsonType, `{"type":"url_verification","challenge":7}`, nil, 400},
+		{"a challenge with a line break", "/slack/events", jsonType, `{"type":"url_verification","challenge":"can\nary"}`, nil, 400},
+		{"a challenge that is an essay", "/slack/events", jsonType, `{"type":"url_verification","challenge":"` + strings.Repeat("canary", 100) + `"}`, nil, 400},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			var got record
+			s := slacktest.New(t, got.features(answering(nil, nil)))
+			r := slacktest.Request(slacktest.Secret, test.path, test.contentType, test.body)
+			if test.contentType == "" {
+				r.Header.Del("Content-Type")
+			}
+			for i := 0; i < len(test.header); i += 2 {
+				r.Header.Add(test.header[i], test.header[i+1])
+			}
+			a := s.Send(r)
+			is.Equal(a.Status, test.status)
+			is.Equal(a.Body, `{"error":"malformed"}`+"\n")
+			is.Equal(a.Header.Get("X-Slack-No-Retry"), "1")
+			is.Equal(len(got.events), 0)
+			total := 0
+			for name, n := range counts(t, s) {
+				is.True(strings.HasSuffix(name, " rejected"))
+				total += n
+			}
+			is.Equal(total, 1)
+			is.True(!strings.Contains(s.Logs(), "canary"))
+		})
+	}
+}
+
+func TestBodyThatIsAnnouncedTooLarge(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	r := slacktest.Command(slacktest.Secret, "/coffee ping")
+	r.ContentLength = 1<<20 + 1 // which is not waited for
+	is.Equal(slacktest.New(t).Send(r).Status, 413)
+}
+
+func TestMediaTypesAsSlackAndOthersWriteThem(t *testing.T) {
+	t.Parallel()
+	for _, contentType := range []string{form, form + "; charset=utf-8", "Application/X-WWW-Form-URLEncoded;charset=UTF-8"} {
+		s := slacktest.New(t)
+		is.New(t).Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/commands", contentType, "command=%2Fcoffee&text=ping")).Status, 200)
+	}
+}
+
+func TestURLVerification(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	s := slacktest.New(t)
-	a := s.Command("/coffee ping")
+	const body = `{"token":"x","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P","type":"url_verification"}`
+	a := s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, body))
 	is.Equal(a.Status, 200)
-	is.Equal(a.Body, `{"response_type":"ephemeral","text":"pong"}`)
-	is.Equal(a.Header.Get("Content-Type"), "application/json")
+	is.Equal(a.Body, "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P")
+	is.Equal(a.Header.Get("Content-Type"), "text/plain; charset=utf-8")
+	is.Equal(s.Send(slacktest.Request("another", "/slack/events", jsonType, body)).Status, 401)
+	is.Equal(counts(t, s), map[string]int{"unknown accepted": 1, "event unsigned": 1})
+}
+
+// TestSSLCheck is answered without a signature, and without anything else in it.
+func TestSSLCheck(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var got record
+	s := slacktest.New(t, got.features(answering(nil, nil)))
+	for _, body := range []string{"ssl_check=1&token=x", "command=%2Ftea&ssl_check=1"} {
+		for _, secret := range []string{slacktest.Secret, "another"} {
+			a := s.Send(slacktest.Request(secret, "/slack/commands", form, body))
+			is.Equal(a.Status, 200)
+			is.Equal(a.Body, "")
+		}
+	}
+	is.Equal(len(got.events), 0)
+	is.Equal(counts(t, s), map[string]int{"unknown accepted": 4})
+	for _, body := range []string{"ssl_check=0", "ssl_check=", "ssl_check=1&ssl_check=1", "text=ssl_check%3D1", "ssl_check=11"} {
+		is.Equal(s.Send(slacktest.Request("another", "/slack/commands", form, body)).Status, 401) // body
+	}
+	is.Equal(s.Send(slacktest.Request("another", "/slack/events", jsonType, "ssl_check=1")).Status, 401)
+}
+
+func TestRoutesAreForPOST(t *testing.T) {
+	t.Parallel()
+	s := slacktest.New(t)
+	for _, path := range []string{"/slack/commands", "/slack/interactions", "/slack/events"} {
+		a := s.Send(httptest.NewRequest(http.MethodGet, path, nil))
+		is.New(t).Equal(a.Status, 405)
+		is.New(t).Equal(a.Header.Get("Allow"), "POST")
+		is.New(t).Equal(s.Send(httptest.NewRequest(http.MethodPost, path+"/", nil)).Status, 404)
+	}
+}
+
+// TestWithoutASecretThereIsNoSlack but the commands, which an event can drive in dev.
+func TestWithoutASecretThereIsNoSlack(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	s := slacktest.NewWith(t, func(c *slack.Config) { c.Secret = nil })
+	for _, path := range []string{"/slack/commands", "/slack/interactions", "/slack/events"} {
+		is.Equal(s.Send(httptest.NewRequest(http.MethodPost, path, nil)).Status, 404)
+		is.Equal(s.Send(httptest.NewRequest(http.MethodGet, path, nil)).Status, 404)
+	}
+	families, err := s.Registry.Gather()
+	is.NoErr(err)
+	is.Equal(len(families), 0)
+	reply := s.Dispatch(t.Context(), handlertest.Event("com.slack.command", `{"command":"/coffee","text":"ping"}`)).Reply
+	is.Equal(string(reply.Data()), `{"response_type":"ephemeral","text":"pong"}`)
+	is.Equal(s.Handler.Dispatch(t.Context(), handlertest.Event("com.slack.command", `7`)).Status, 422)
+}
+
+func TestEventsCannotSpeakForSlack(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	s := slacktest.New(t)
+	d := s.Deliver(handlertest.Event("com.slack.command", `{"command":"/coffee","text":"ping"}`))
+	is.Equal(d.Status(), 422)
+	is.True(d.DeadLetter != nil)
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	s := slacktest.New(t)
+	n, err := testutil.GatherAndCount(s.Registry, "coffeebuddy_slack_requests_total")
+	is.NoErr(err)
+	is.Equal(n, 24) // each kind with each outcome, from the start
+	problems, err := testutil.GatherAndLint(s.Registry)
+	is.NoErr(err)
+	is.Equal(len(problems), 0)
+	registry := prometheus.NewRegistry()
+	handlertest.New(t, func(h *handler.Handler) error {
+		_, err := slack.New(h, slack.Config{Secret: func(context.Context) (string, error) { return "", nil }, Registry: registry})
+		is.NoErr(err)
+		return nil
+	})
+	handlertest.New(t, func(h *handler.Handler) error {
+		_, err := slack.New(h, slack.Config{Secret: func(context.Context) (string, error) { return "", nil }, Registry: registry})
+		is.True(err != nil) // registered twice
+		return nil
+	})
+}
+
+// TestFullFunctionAnswersBeforeItReads, and nothing is believed that was not read.
+func TestFullFunctionAnswersBeforeItReads(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	s := slacktest.New(t)
+	var places []*handler.Place
+	for place := s.Enter(); place != nil; place = s.Enter() {
+		places = append(places, place)
+	}
+	body := &unreadable{}
+	r := slacktest.Command(slacktest.Secret, "/coffee ping")
+	r.Body = body
+	a := s.Send(r)
+	is.Equal(a.Status, 503)
+	is.Equal(a.Body, `{"error":"overloaded"}`+"\n")
+	is.Equal(a.Header.Get("Retry-After"), "1")
+	is.True(!body.read)
+	is.Equal(counts(t, s), map[string]int{"command unavailable": 1})
+	for _, place := range places {
+		place.Leave()
+	}
+	for range 40 { // more than there are: each gives its place back
+		is.Equal(s.Send(slacktest.Command("another", "/coffee ping")).Status, 401)
+		is.Equal(s.Command("/coffee ping").Status, 200)
+		is.Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, "{}")).Status, 400)
+	}
+}
+
+type unreadable struct{ read bool }
+
+func (u *unreadable) Read([]byte) (int, error) { u.read = true; return 0, errors.New("canary") }
+func (u *unreadable) Close() error             { return nil }
+
+func TestBodyThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	r := slacktest.Command(slacktest.Secret, "/coffee ping")
+	r.Body = &unreadable{}
+	is.Equal(slacktest.New(t).Send(r).Status, 400)
+}
+
+// TestLogsHaveTheEventAndNothingOfTheBody.
+func TestLogsHaveTheEventAndNothingOfTheBody(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	s := slacktest.New(t)
+	r := slacktest.Request(slacktest.Secret, "/slack/commands", form, url.Values{
+		"command": {"/coffee"}, "text": {"ping canary"}, "token": {"canary"}, "user_name": {"canary"}, "team_id": {"T1"}, "api_app_id": {"A1"},
+		"response_url": {"https://hooks.slack.com/canary"},
+	}.Encode())
+	r.Header.Set("X-Request-Id", "r-1")
+	is.Equal(s.Send(r).Status, 200)
+	lines := strings.Split(strings.TrimSpace(s.Logs()), "\n")
+	var line map[string]any
+	is.NoErr(json.Unmarshal([]byte(lines[len(lines)-1]), &line))
+	is.Equal(line["route"], "/slack/commands")
+	is.Equal(line["request_id"], "r-1")
+	is.Equal(line["event_type"], "com.slack.command")
+	is.Equal(line["event_source"], "//slack.com/teams/T1/apps/A1")
+	is.True(!strings.Contains(s.Logs(), "canary"))
+	is.True(!strings.Contains(s.Logs(), slacktest.Secret))
 }
