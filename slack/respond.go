@@ -63,8 +63,12 @@ func (a *App) postTo(ctx context.Context, responseURL string, body []byte) error
 		if err == nil || after < 0 || attempt == attempts {
 			return err
 		}
+		pause = max(after, pause)
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+			return err
+		}
 		select {
-		case <-time.After(max(after, pause)):
+		case <-time.After(pause):
 			pause *= 2
 		case <-ctx.Done():
 			return err
@@ -91,8 +95,8 @@ func (a *App) attempt(ctx context.Context, responseURL string, body []byte) (aft
 	case resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode < 500:
 		return -1, fmt.Errorf("it answered %d", resp.StatusCode)
 	}
-	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-	return time.Duration(min(max(seconds, 0), int(respondTimeout/time.Second))) * time.Second, fmt.Errorf("it answered %d", resp.StatusCode)
+	seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16)
+	return time.Duration(seconds) * time.Second, fmt.Errorf("it answered %d", resp.StatusCode)
 }
 
 // isHook reports whether a URL leads where response URLs lead, and nowhere else.

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,12 +47,17 @@ func counts(t testing.TB, s *slacktest.Slack) map[string]int {
 }
 
 // A record is of what receivers got.
-type record struct{ events []event.Event }
+type record struct {
+	mu     sync.Mutex
+	events []event.Event
+}
 
 // features registers receivers of every type that tests send, which answer alike.
 func (r *record) features(answer handler.Receiver) func(*handler.Handler, *slack.App) error {
 	receive := func(ctx context.Context, e event.Event) (*event.Event, error) {
+		r.mu.Lock()
 		r.events = append(r.events, e)
+		r.mu.Unlock()
 		return answer(ctx, e)
 	}
 	return func(h *handler.Handler, app *slack.App) error {

@@ -125,13 +125,10 @@ func (s *Slack) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	s.posts = append(s.posts, string(body))
 	s.mu.Unlock()
-	if err := r.Context().Err(); err != nil {
-		return nil, err
-	}
 	w := httptest.NewRecorder()
 	if s.Hook != nil {
 		r.Body = io.NopCloser(strings.NewReader(string(body)))
 		s.Hook.ServeHTTP(w, r)
 	}
-	return w.Result(), nil
+	return w.Result(), r.Context().Err()
 }

@@ -1,0 +1,206 @@
+package slack_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coffeebuddy/slack"
+	"coffeebuddy/slack/slacktest"
+
+	"github.com/matryer/is"
+)
+
+// A keeper plays who keeps the secret: it answers each read after a while, and counts.
+type keeper struct {
+	mu     sync.Mutex
+	secret string
+	err    error
+	takes  time.Duration
+	reads  []time.Time
+}
+
+func (k *keeper) read(ctx context.Context) (string, error) {
+	k.mu.Lock()
+	k.reads = append(k.reads, time.Now())
+	secret, err, takes := k.secret, k.err, k.takes
+	k.mu.Unlock()
+	select {
+	case <-time.After(takes):
+		return secret, err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func (k *keeper) set(secret string, err error, takes time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.secret, k.err, k.takes = secret, err, takes
+}
+
+func (k *keeper) count() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.reads)
+}
+
+// withKeeper runs a test with a Slack whose secret is kept by a keeper, on a clock of
+// its own. ping returns the status of a ping that is signed with a secret.
+func withKeeper(t *testing.T, test func(is *is.I, k *keeper, s *slacktest.Slack, ping func(secret string) int)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{secret: "old", takes: time.Millisecond}
+		s := slacktest.NewWith(t, func(c *slack.Config) { c.Secret = k.read })
+		test(is.New(t), k, s, func(secret string) int {
+			return s.Send(slacktest.Command(secret, "/coffee ping")).Status
+		})
+	})
+}
+
+func TestSecretIsReadOnceAndWhenItIsNeeded(t *testing.T) {
+	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
+		for range 10 { // that no secret could make good
+			r := slacktest.Command("old", "/coffee ping")
+			r.Header.Del("X-Slack-Signature")
+			is.Equal(s.Send(r).Status, 401)
+		}
+		is.Equal(k.count(), 0)
+		var together sync.WaitGroup
+		for range 20 {
+			together.Go(func() { is.Equal(ping("old"), 200) })
+		}
+		together.Wait()
+		is.Equal(k.count(), 1) // for all of them
+		is.Equal(ping("old"), 200)
+		is.Equal(k.count(), 1)
+	})
+}
+
+// TestRotation under load: valid requests are refused for ten seconds at most, however
+// many forged ones come, and the old secret is good for five minutes more.
+func TestRotation(t *testing.T) {
+	withKeeper(t, func(is *is.I, k *keeper, _ *slacktest.Slack, ping func(string) int) {
+		is.Equal(ping("old"), 200)
+		time.Sleep(3 * time.Second)
+		k.set("new", nil, time.Millisecond)
+		rotated := time.Now()
+		for time.Since(rotated) < 30*time.Second {
+			is.Equal(ping("forged"), 401)
+			is.Equal(ping("old"), 200)
+			if status := ping("new"); time.Since(rotated) > 10*time.Second {
+				is.Equal(status, 200)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		is.True(k.count() <= 5) // at most once in ten seconds
+		for i := 1; i < len(k.reads); i++ {
+			is.True(k.reads[i].Sub(k.reads[i-1]) >= 10*time.Second)
+		}
+		time.Sleep(time.Until(rotated.Add(4*time.Minute + 30*time.Second)))
+		is.Equal(ping("old"), 200)
+		time.Sleep(time.Minute)
+		is.Equal(ping("old"), 401)
+		is.Equal(ping("new"), 200)
+	})
+}
+
+// TestRotationThatNobodyMentions is seen by the refresh, so that the old secret ends.
+func TestRotationThatNobodyMentions(t *testing.T) {
+	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
+		is.Equal(ping("old"), 200)
+		k.set("new", nil, time.Millisecond)
+		time.Sleep(61 * time.Second)
+		began := time.Now()
+		is.Equal(ping("old"), 200) // at once: the read is beside it
+		is.Equal(time.Since(began), time.Duration(0))
+		time.Sleep(5*time.Minute + time.Second)
+		is.Equal(ping("old"), 401)
+		is.True(strings.Contains(s.Logs(), "signing secret has changed"))
+	})
+}
+
+// TestVaultIsDown: the last secret holds for an hour, and then nothing is believed.
+func TestVaultIsDown(t *testing.T) {
+	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
+		is.Equal(ping("old"), 200)
+		began := time.Now()
+		k.set("", errors.New("sealed: Vault is sealed"), time.Millisecond)
+		for time.Since(began) < time.Hour-time.Second {
+			is.Equal(ping("old"), 200)
+			is.Equal(ping("new"), 401)
+			time.Sleep(7 * time.Second)
+		}
+		time.Sleep(10 * time.Second)
+		is.Equal(ping("old"), 503)
+		is.Equal(ping("new"), 503)
+		is.Equal(strings.Count(s.Logs(), "cannot be read"), 1) // once, not at each read
+		is.True(strings.Contains(s.Logs(), "sealed: Vault is sealed"))
+		k.set("new", nil, time.Millisecond)
+		time.Sleep(3 * time.Second)
+		is.Equal(ping("old"), 401) // no previous one: it was too old to be that
+		is.Equal(ping("new"), 200)
+		is.Equal(strings.Count(s.Logs(), "can be read again"), 1)
+	})
+}
+
+// TestNoSecretYet: no request is believed, each is answered soon, and few reads are made.
+func TestNoSecretYet(t *testing.T) {
+	for when, fault := range map[string]*keeper{
+		"an error":       {err: errors.New("denied"), takes: time.Millisecond},
+		"a read hangs":   {secret: "old", takes: time.Hour},
+		"it is empty":    {secret: " \n", takes: time.Millisecond},
+		"a refused port": {err: errors.New("refused"), takes: 0},
+	} {
+		t.Run(when, func(t *testing.T) {
+			withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
+				k.set(fault.secret, fault.err, fault.takes)
+				began := time.Now()
+				var together sync.WaitGroup
+				for range 20 {
+					together.Go(func() {
+						a := s.Send(slacktest.Command("old", "/coffee ping"))
+						is.Equal(a.Status, 503)
+						is.Equal(a.Body, `{"error":"unavailable"}`+"\n")
+						is.Equal(a.Header.Get("Retry-After"), "2")
+					})
+				}
+				together.Wait()
+				is.True(time.Since(began) <= time.Second)
+				is.Equal(k.count(), 1)
+				began = time.Now()
+				is.Equal(ping("old"), 503)
+				is.Equal(time.Since(began), time.Duration(0)) // at once: it was just seen to fail
+				k.set(" old\n", nil, time.Millisecond)        // with the white space of a file
+				time.Sleep(2 * time.Second)
+				is.Equal(ping("old"), 200)
+			})
+		})
+	}
+}
+
+// TestOneWhoLeavesChangesNothing for those who wait for the same read.
+func TestOneWhoLeavesChangesNothing(t *testing.T) {
+	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
+		k.set("old", nil, 500*time.Millisecond)
+		ctx, cancel := context.WithCancel(context.Background())
+		left := make(chan int)
+		go func() {
+			r := slacktest.Command("old", "/coffee ping").WithContext(ctx)
+			left <- s.Send(r).Status
+		}()
+		synctest.Wait()
+		stayed := make(chan int)
+		go func() { stayed <- ping("old") }()
+		synctest.Wait()
+		cancel()
+		is.Equal(<-left, http.StatusServiceUnavailable)
+		is.Equal(<-stayed, 200)
+		is.Equal(k.count(), 1)
+	})
+}
