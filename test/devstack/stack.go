@@ -103,6 +103,7 @@ func (s *Stack) Env() []string {
 		"VAULT_TOKEN=" + s.Vault.Token.Reveal(),
 		"ORY_BASE_URL=" + s.Hydra.AdminURL,
 		"PORT=" + strconv.Itoa(s.FunctionPort),
+		"COFFEEBUDDY_SLACK_SECRET=secret/coffeebuddy/slack#signing_secret",
 	}
 }
 
