@@ -55,13 +55,11 @@ func (a *App) answer(ctx context.Context, d *delivery, v handler.Verdict) answer
 
 // accepted is the answer to what a receiver accepted in time.
 func (a *App) accepted(ctx context.Context, d *delivery, v handler.Verdict) answer {
-	message, err := messageOf(v.Reply)
+	message, err := d.reply(v)
 	done := answer{outcome: accepted, status: http.StatusOK}
 	switch {
-	case d.kind == deliveredEvent:
 	case err != nil:
-		v = handler.Verdict{Status: http.StatusInternalServerError, Outcome: "failed"}
-		return a.answer(ctx, d, v)
+		return a.answer(ctx, d, handler.Verdict{Status: http.StatusInternalServerError, Outcome: "failed"})
 	case d.inAnswer:
 		done.message = message
 	case message.body != nil: // Slack reads no answer to a click
@@ -74,19 +72,29 @@ func (a *App) accepted(ctx context.Context, d *delivery, v handler.Verdict) answ
 
 // respond tells Slack what became of a request that was acknowledged before.
 func (a *App) respond(ctx context.Context, d *delivery, v handler.Verdict) error {
-	message, err := messageOf(v.Reply)
-	if v.Outcome == "accepted" && err == nil {
-		if message.body == nil || d.kind == deliveredEvent {
-			return nil
-		}
+	message, err := d.reply(v)
+	switch {
+	case err == nil && message.body == nil:
+		return nil
+	case err == nil:
 		return a.post(ctx, d.responseURL, message)
 	}
 	a.failed(ctx, d, v.Outcome)
-	failure := errors.New("the receiver failed: " + v.Outcome)
 	if d.responseURL == "" {
-		return failure
+		return err
 	}
-	return errors.Join(failure, a.post(ctx, d.responseURL, d.apology(v)))
+	return errors.Join(err, a.post(ctx, d.responseURL, d.apology(v)))
+}
+
+// reply returns the reply of a receiver that accepted. One to an event is nobody's.
+func (d *delivery) reply(v handler.Verdict) (message, error) {
+	switch {
+	case v.Outcome != "accepted":
+		return message{}, errors.New("the receiver failed: " + v.Outcome)
+	case d.kind == deliveredEvent:
+		return message{}, nil
+	}
+	return messageOf(v.Reply)
 }
 
 // failed logs what the status of the answer does not say.

@@ -241,6 +241,12 @@ func TestAcknowledgedInTime(t *testing.T) {
 						want += want
 					}
 					is.Equal(strings.Join(s.Posts(), ""), want)
+					failed := strings.HasPrefix(test.post, `{"replace`) && !strings.Contains(test.post, "hello")
+					if kind == "event" && test.when == "a reply that Slack cannot read" {
+						failed = false // nobody reads it
+					}
+					is.Equal(strings.Contains(s.Logs(), "a task failed"), failed) // the answer said nothing of it
+					is.True(!strings.Contains(s.Logs(), "was lost"))
 					is.True(!strings.Contains(s.Logs(), "canary"))
 				})
 			})

@@ -184,7 +184,7 @@ func eventOf(r request) (*delivery, error) {
 // Slack is not malformed.
 func payload(text string, known any) ([]byte, error) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &fields); err != nil || fields == nil || !utf8.ValidString(text) {
+	if err := json.Unmarshal([]byte(text), &fields); err != nil {
 		return nil, errMalformed
 	}
 	var other *json.UnmarshalTypeError

@@ -136,6 +136,9 @@ func TestVaultIsDown(t *testing.T) {
 			is.Equal(ping("new"), 401)
 			time.Sleep(7 * time.Second)
 		}
+		for i := 1; i < len(k.reads); i++ {
+			is.True(k.reads[i].Sub(k.reads[i-1]) >= 10*time.Second) // a Vault that is down is not hammered
+		}
 		time.Sleep(10 * time.Second)
 		is.Equal(ping("old"), 503)
 		is.Equal(ping("new"), 503)

@@ -282,6 +282,16 @@ func TestBodyThatIsAnnouncedTooLarge(t *testing.T) {
 	is.Equal(slacktest.New(t).Send(r).Status, 413)
 }
 
+func TestBodyThatIsNotAnnounced(t *testing.T) {
+	t.Parallel()
+	const command = "command=%2Fcoffee&text=ping&x="
+	for size, status := range map[int]int{100: 200, 1 << 20: 200, 1<<20 + 1: 413} {
+		r := slacktest.Request(slacktest.Secret, "/slack/commands", form, command+strings.Repeat("x", size-len(command)))
+		r.ContentLength = -1
+		is.New(t).Equal(slacktest.New(t).Send(r).Status, status) // size
+	}
+}
+
 func TestMediaTypesAsSlackAndOthersWriteThem(t *testing.T) {
 	t.Parallel()
 	for _, contentType := range []string{form, form + "; charset=utf-8", "Application/X-WWW-Form-URLEncoded;charset=UTF-8"} {
