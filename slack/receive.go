@@ -41,8 +41,8 @@ func (a *App) route(kind kind, mediaType string, understand func(request) (*deli
 		if answer.kind == "" {
 			answer.kind = kind
 		}
-		answer.send(w)
 		a.requests.each[answer.kind][answer.outcome].Inc()
+		answer.send(w)
 	})
 }
 

@@ -1,0 +1,29 @@
+package slacktest_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"coffeebuddy/handler"
+	"coffeebuddy/slack"
+	"coffeebuddy/slack/slacktest"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Slack reads no answer to a click: a reply is posted.
+func Example() {
+	var t testing.T // a test has one
+	s := slacktest.New(&t, func(h *handler.Handler, _ *slack.App) error {
+		return h.On("com.slack.interaction.block_actions", func(context.Context, event.Event) (*event.Event, error) {
+			return slack.Ephemeral("You are in."), nil
+		})
+	})
+	a := s.Interact(`{"type":"block_actions","response_url":"https://hooks.slack.com/actions/1","actions":[{"action_id":"join"}]}`)
+	fmt.Printf("%d %q\n", a.Status, a.Body)
+	fmt.Println(s.Wait(context.Background()), s.Posts())
+	// Output:
+	// 200 ""
+	// <nil> [{"response_type":"ephemeral","text":"You are in."}]
+}
