@@ -31,6 +31,7 @@ func (h *Handler) Dispatch(ctx context.Context, e event.Event, options ...Option
 	if place == nil {
 		return verdictOf(full())
 	}
+	defer place.Leave()
 	return <-place.Start(ctx, e, options...)
 }
 
@@ -62,20 +63,28 @@ func (p *Place) Leave() {
 // it returns. It does not wait: the verdict comes on the channel. A place is good for
 // one event.
 func (p *Place) Start(ctx context.Context, e event.Event, options ...Option) <-chan Verdict {
+	h, verdict := p.handler, make(chan Verdict, 1)
+	deliver, refused := h.prepare(ctx, e, options)
 	if !p.used.CompareAndSwap(false, true) {
 		panic("handler: an event is started in a place that is no longer held")
 	}
-	verdict := make(chan Verdict, 1)
+	if deliver == nil {
+		h.leave()
+		h.count(refused)
+		verdict <- verdictOf(refused)
+		return verdict
+	}
 	go func() {
-		a := p.handler.dispatched(ctx, e, options)
-		p.handler.count(a)
+		a := deliver()
+		h.count(a)
 		verdict <- verdictOf(a)
 	}()
 	return verdict
 }
 
-// dispatched is what becomes of an event for which there is a place.
-func (h *Handler) dispatched(ctx context.Context, e event.Event, options []Option) answer {
+// prepare makes sure that an event is one, and returns what delivers it; nil and the
+// answer to what is none.
+func (h *Handler) prepare(ctx context.Context, e event.Event, options []Option) (deliver func() answer, refused answer) {
 	var c correlation
 	if request := correlationOf(ctx); request != nil {
 		c = *request
@@ -84,12 +93,10 @@ func (h *Handler) dispatched(ctx context.Context, e event.Event, options []Optio
 	}
 	header, err := h.encode(&e, c.traceparent)
 	if err != nil {
-		h.leave()
-		return undecoded(err)
+		return nil, undecoded(err)
 	}
 	if e, err = decodeBinary(header, e.Data()); err != nil {
-		h.leave()
-		return undecoded(err)
+		return nil, undecoded(err)
 	}
 	c.follow(e)
 	if name, ok := ctx.Value(eventNameKey{}).(*atomic.Pointer[eventName]); ok {
@@ -100,13 +107,12 @@ func (h *Handler) dispatched(ctx context.Context, e event.Event, options []Optio
 		this := *receiver
 		for _, option := range options {
 			if err := option(&this); err != nil {
-				h.leave()
-				return answer{status: http.StatusInternalServerError, outcome: failed}
+				return nil, answer{status: http.StatusInternalServerError, outcome: failed}
 			}
 		}
 		receiver = &this
 	}
-	return h.deliverTo(ctx, &c, receiver, e)
+	return func() answer { return h.deliverTo(ctx, &c, receiver, e) }, answer{}
 }
 
 // eventNameKey is of the name of the event, in the context of a mounted request, that

@@ -127,12 +127,23 @@ func (s *secrets) start(ctx context.Context) {
 	go func() {
 		defer close(done)
 		defer cancel()
-		text, err := s.read(ctx)
-		if text = strings.TrimSpace(text); err == nil && text == "" {
-			err = errors.New("it is empty")
-		}
+		text, err := s.try(ctx)
 		s.took(ctx, text, began, err)
 	}()
+}
+
+// try reads once. A panic is an error: this goroutine is nobody's who could recover it.
+func (s *secrets) try(ctx context.Context) (text string, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("reading it panicked")
+		}
+	}()
+	text, err = s.read(ctx)
+	if text = strings.TrimSpace(text); err == nil && text == "" {
+		err = errors.New("it is empty")
+	}
+	return text, err
 }
 
 // took keeps what a read has brought, and logs what has changed.

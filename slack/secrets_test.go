@@ -30,6 +30,9 @@ func (k *keeper) read(ctx context.Context) (string, error) {
 	k.reads = append(k.reads, time.Now())
 	secret, err, takes := k.secret, k.err, k.takes
 	k.mu.Unlock()
+	if takes < 0 {
+		panic("canary")
+	}
 	select {
 	case <-time.After(takes):
 		return secret, err
@@ -159,6 +162,7 @@ func TestNoSecretYet(t *testing.T) {
 		"a read hangs":   {secret: "old", takes: time.Hour},
 		"it is empty":    {secret: " \n", takes: time.Millisecond},
 		"a refused port": {err: errors.New("refused"), takes: 0},
+		"a panic":        {takes: -1},
 	} {
 		t.Run(when, func(t *testing.T) {
 			withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
