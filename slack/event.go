@@ -111,9 +111,8 @@ func interactionOf(r request) (*delivery, error) {
 	if err != nil || !isWord(p.Type) {
 		return nil, errMalformed
 	}
-	subjects := []string{p.ActionID, p.CallbackID, p.View.CallbackID, ""}
 	if len(p.Actions) > 0 {
-		subjects = append([]string{p.Actions[0].ActionID}, subjects...)
+		p.ActionID = p.Actions[0].ActionID
 	}
 	d := &delivery{kind: interaction, option: handler.Once(onceAge), responseURL: p.ResponseURL}
 	switch p.Type {
@@ -121,7 +120,7 @@ func interactionOf(r request) (*delivery, error) {
 		d.inAnswer = true
 	}
 	s := sender{p.Enterprise.ID, p.Team.ID, p.APIAppID, p.IsEnterprise}
-	d.event, err = r.event(interactionPrefix+p.Type, s, first(subjects), data)
+	d.event, err = r.event(interactionPrefix+p.Type, s, first(p.ActionID, p.CallbackID, p.View.CallbackID), data)
 	return d, err
 }
 
@@ -168,7 +167,7 @@ func eventOf(r request) (*delivery, error) {
 	_ = json.Unmarshal(p.Event.Channel, &channel) // one of the two, or none
 	_ = json.Unmarshal(p.Event.Channel, &object)
 	d := &delivery{kind: deliveredEvent, option: handler.Deduplicate(retryAge)}
-	d.event, err = r.event(eventPrefix+eventType, s, first([]string{channel, object.ID, p.Event.Item.Channel, ""}), data)
+	d.event, err = r.event(eventPrefix+eventType, s, first(channel, object.ID, p.Event.Item.Channel), data)
 	if p.EventID != "" {
 		d.event.SetID(p.EventID)
 	}
@@ -246,10 +245,10 @@ func (s sender) source() (string, error) {
 	return source, nil
 }
 
-// first returns the first of some texts that is not empty, if it can be a subject.
-func first(texts []string) string {
+// first returns the first of some texts that can be a subject, "" for none.
+func first(texts ...string) string {
 	for _, text := range texts {
-		if text != "" && isPrintable(text) {
+		if isPrintable(text) {
 			return text
 		}
 	}
