@@ -168,6 +168,9 @@ func eventOf(r request) (*delivery, error) {
 	_ = json.Unmarshal(p.Event.Channel, &object)
 	d := &delivery{kind: deliveredEvent, option: handler.Deduplicate(retryAge)}
 	d.event, err = r.event(eventPrefix+eventType, s, first(channel, object.ID, p.Event.Item.Channel), data)
+	if err != nil {
+		return nil, err
+	}
 	if p.EventID != "" {
 		d.event.SetID(p.EventID)
 	}
@@ -175,7 +178,7 @@ func eventOf(r request) (*delivery, error) {
 	if p.EventTime > 0 && p.EventTime <= lastYear {
 		d.event.SetTime(time.Unix(p.EventTime, 0).UTC())
 	}
-	return d, err
+	return d, nil
 }
 
 // payload reads what is known of a JSON object, and returns it whole, but for Slack's

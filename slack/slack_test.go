@@ -239,6 +239,7 @@ func TestEachRequestHasOneStatus(t *testing.T) {
 		{"an event without an inner one", "/slack/events", jsonType, `{"type":"event_callback","x":"canary"}`, nil, 400},
 		{"an inner event that is none", "/slack/events", jsonType, `{"type":"event_callback","event":7}`, nil, 400},
 		{"an event id that is none", "/slack/events", jsonType, `{"type":"event_callback","event_id":"a b","event":{"type":"message"}}`, nil, 400},
+		{"an event of a team that is none", "/slack/events", jsonType, `{"type":"event_callback","team_id":"T/canary","event_id":"Ev1","event_time":1,"event":{"type":"message"}}`, nil, 400},
 		{"an event that is not UTF-8", "/slack/events", jsonType, "{\"type\":\"event_callback\",\"event\":{\"type\":\"message\",\"text\":\"\xff\"}}", nil, 400},
 		{"an event that is too deep", "/slack/events", jsonType, `{"type":"event_callback","event":{"type":"message","x":` + strings.Repeat("[", 2000) + strings.Repeat("]", 2000) + `}}`, nil, 400},
 		{"an event in a form", "/slack/events", form, "payload=%7B%7D", nil, 415},
