@@ -110,7 +110,7 @@ func scaleFromZero(t *testing.T, s *story) {
 	ctx := t.Context()
 	s.collectLogs(t)
 	ko(t, "apply", "-f", s.manifests(t, "knative/scale-to-zero",
-		settingsVersion(4),
+		settingsVersion(5),
 		edit{"400-service.yaml", "scale-to-zero-pod-retention-period: 5m", "window: 6s"}))
 	becomesReady(t, 2*time.Minute)
 	for range 3 {

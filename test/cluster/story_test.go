@@ -50,6 +50,7 @@ func TestOnACluster(t *testing.T) {
 		{"a roll-out with a new token under load loses nothing", rollOut},
 		{"sealing Vault takes the pod out, and unsealing brings it back", seal},
 		{"with grace a short seal takes nothing out", sealWithGrace},
+		{"a signed slash command is answered in Slack's time", slashCommand},
 		{"with no pod, a request starts one", scaleFromZero},
 		{"undeploy leaves the namespace and the Secret", undeploy},
 		{"without Knative it rolls out as well", plainDeployment},

@@ -1,0 +1,72 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"coffeebuddy/slack/slacktest"
+
+	"github.com/matryer/is"
+)
+
+// slashCommand is what Slack sends and Kong lets through: signed with the secret that Vault keeps, and with the Host that Kong writes.
+func slashCommand(t *testing.T, s *story) {
+	is := is.New(t)
+	ctx := t.Context()
+	enabled := edit{"300-config.yaml", "  # COFFEEBUDDY_SLACK_SECRET:", "  COFFEEBUDDY_SLACK_SECRET:"}
+	ko(t, "apply", "-f", s.manifests(t, "knative", settingsVersion(4), enabled))
+	becomesReady(t, 2*time.Minute)
+
+	const commands = 100
+	var took []time.Duration
+	eventually(t, time.Minute, "the new revision answers", func() error {
+		_, a, err := s.command(ctx, s.vault.SigningSecret.Reveal(), "/coffee ping")
+		if err == nil && a.code == http.StatusNotFound {
+			err = errors.New("there is no Slack yet")
+		}
+		return err
+	})
+	for n := range commands {
+		d, a, err := s.command(ctx, s.vault.SigningSecret.Reveal(), fmt.Sprintf("/coffee ping %d", n))
+		is.NoErr(err)
+		is.Equal(a.code, http.StatusOK)
+		is.True(strings.Contains(a.body, "pong"))
+		took = append(took, d)
+	}
+	slices.Sort(took)
+	s.figures.add(fmt.Sprintf("%d signed commands through the ingress: median, slowest", commands), "%d ms, %d ms",
+		took[commands/2].Milliseconds(), took[commands-1].Milliseconds())
+	is.True(took[commands/2] < 200*time.Millisecond)
+	is.True(took[commands-1] < 2200*time.Millisecond) // Kong would have given up
+
+	_, a, err := s.command(ctx, "another secret", "/coffee ping")
+	is.NoErr(err)
+	is.Equal(a.code, http.StatusUnauthorized)
+	forged, err := s.ingress.send(ctx, http.MethodPost, "/", "{}", "Content-Type: application/json",
+		"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: /slack", "Ce-Type: com.slack.command")
+	is.NoErr(err)
+	is.Equal(forged.code, http.StatusUnprocessableEntity) // only the Slack routes speak for Slack
+}
+
+// command sends a signed slash command, and returns how long its answer took.
+func (s *story) command(ctx context.Context, secret, typed string) (time.Duration, answer, error) {
+	r := slacktest.Command(secret, typed)
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return 0, answer{}, err
+	}
+	var header []string
+	for name := range r.Header {
+		header = append(header, name+": "+r.Header.Get(name))
+	}
+	began := time.Now()
+	a, err := s.ingress.send(ctx, http.MethodPost, r.URL.Path, string(body), header...)
+	return time.Since(began), a, err
+}
