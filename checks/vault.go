@@ -65,7 +65,7 @@ type vaultClients struct{ anonymous, identified *vault.Client }
 // lookup remembers what the last lookup of the token said, and when the next is due.
 type lookup struct {
 	token string
-	err   error         // nil, or the denial that stands until the next lookup
+	err   error         // of the last lookup; a denial stands until the next
 	due   time.Time     // when the next lookup may go out
 	pause time.Duration // the pause after the last denial, 0 if there was none
 	last  bool          // the token has limited uses: this was the last lookup
@@ -132,7 +132,7 @@ func (v *Vault) check(ctx context.Context, clients *vaultClients) error {
 		v.lookup = lookup{token: token}
 	}
 	if !v.lookup.last && !time.Now().Before(v.lookup.due) {
-		v.lookup.err = v.lookupSelf(ctx, clients.identified)
+		v.lookupSelf(ctx, clients.identified)
 	}
 	if v.lookup.err == nil {
 		v.tend(clients.identified, token)
@@ -152,10 +152,10 @@ func (v *Vault) identify(ctx context.Context, client *vault.Client) (token strin
 }
 
 // lookupSelf asks for the token and decides when it is asked for again.
-func (v *Vault) lookupSelf(ctx context.Context, client *vault.Client) error {
+func (v *Vault) lookupSelf(ctx context.Context, client *vault.Client) {
 	asked := time.Now()
 	lease, uses, err := lookupToken(ctx, client)
-	next := lookup{token: v.lookup.token}
+	next := lookup{token: v.lookup.token, err: err}
 	switch {
 	case err == nil:
 		next.due = time.Now().Add(lookupEvery)
@@ -165,7 +165,6 @@ func (v *Vault) lookupSelf(ctx context.Context, client *vault.Client) error {
 		v.renewal = v.renewal.saw(next.token, lease, asked)
 		v.tending.Unlock()
 	case ReasonOf(err) == ReasonDenied:
-		next.err = err
 		next.pause = min(max(2*v.lookup.pause, deniedPause), lookupEvery)
 		next.due = time.Now().Add(next.pause)
 	default: // says nothing of the token: again at the next check
@@ -175,7 +174,6 @@ func (v *Vault) lookupSelf(ctx context.Context, client *vault.Client) error {
 	if next.last {
 		v.config.Log.Warn("the Vault token has a limited number of uses: it is not looked up again, so that no more are spent on it")
 	}
-	return err
 }
 
 // clients returns the clients in use, or builds them.
