@@ -222,6 +222,8 @@ func TestNothingConfigured(t *testing.T) {
 	for _, variable := range []string{"VAULT_ADDR", "VAULT_TOKEN", "ORY_BASE_URL"} {
 		is.Equal(strings.Count(p.stdout.String(), variable), 1) // named once
 	}
+	_, metrics := get(t, p.url+"/metrics")
+	is.True(strings.Contains(metrics, "\ncoffeebuddy_vault_token_expiry_timestamp_seconds 0\n")) // there is no token to know of
 }
 
 func TestWrongSettingsEndTheProcessBeforeItListens(t *testing.T) {

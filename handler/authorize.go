@@ -21,20 +21,14 @@ const (
 // Web Tokens have one to four thousand.
 const bearerLimit = 8 << 10
 
-// authorized reports whether the sender may send events, or how to refuse. The
-// challenges are those of RFC 6750, section 3; they name no reason but the standard's.
+// authorized reports whether the sender may send events, or how to refuse.
 func (h *Handler) authorized(r *http.Request) (refusal answer, ok bool) {
-	scope := h.config.EventsScope
-	if scope == "" {
+	if h.config.EventsScope == "" {
 		return answer{}, true
 	}
-	const challenge = `Bearer realm="coffeebuddy"`
 	credentials := r.Header["Authorization"]
 	if !hasBearer(credentials) {
-		return answer{
-			status: http.StatusUnauthorized, outcome: unauthorized,
-			challenge: challenge + `, scope="` + scope + `"`, // no error: nothing was tried
-		}, false
+		return h.challenge(http.StatusUnauthorized, ""), false
 	}
 	authorization := InvalidToken
 	if token, ok := bearerToken(credentials); ok {
@@ -44,17 +38,21 @@ func (h *Handler) authorized(r *http.Request) (refusal answer, ok bool) {
 	case Authorized:
 		return answer{}, true
 	case InvalidToken:
-		return answer{
-			status: http.StatusUnauthorized, outcome: unauthorized,
-			challenge: challenge + `, error="invalid_token", scope="` + scope + `"`,
-		}, false
+		return h.challenge(http.StatusUnauthorized, "invalid_token"), false
 	case InsufficientScope:
-		return answer{
-			status: http.StatusForbidden, outcome: unauthorized,
-			challenge: challenge + `, error="insufficient_scope", scope="` + scope + `"`,
-		}, false
+		return h.challenge(http.StatusForbidden, "insufficient_scope"), false
 	}
 	return answer{status: http.StatusServiceUnavailable, outcome: retry, after: time.Second}, false
+}
+
+// challenge is a refusal that says which token is needed, and with one of the codes of
+// RFC 6750, section 3.1, what is wrong with the one that came; "" if none did.
+func (h *Handler) challenge(status int, code string) answer {
+	challenge := `Bearer realm="coffeebuddy"`
+	if code != "" {
+		challenge += `, error="` + code + `"`
+	}
+	return answer{status: status, outcome: unauthorized, challenge: challenge + `, scope="` + h.config.EventsScope + `"`}
 }
 
 // hasBearer reports whether any of the credentials is of the scheme Bearer.
