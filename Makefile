@@ -13,7 +13,7 @@ help: ## Show this list
 # Binaries, not `go run`, which would die of a signal before what it runs has ended.
 .PHONY: run
 run: bin/function bin/devstack ## Run the function: on the servers that VAULT_ADDR, VAULT_TOKEN and ORY_BASE_URL name, else on a platform of its own
-	@if [ -n "$$VAULT_ADDR" ] && [ -n "$$VAULT_TOKEN" ] && [ -n "$$ORY_BASE_URL" ]; then \
+	@if [ -n "$$VAULT_ADDR" ] && [ -n "$$VAULT_TOKEN$$VAULT_TOKEN_FILE" ] && [ -n "$$ORY_BASE_URL" ]; then \
 		echo "on the Vault and Ory of the environment" >&2; exec bin/function; \
 	else \
 		exec bin/devstack run -- bin/function; \

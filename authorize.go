@@ -23,7 +23,7 @@ func authorizer(s Settings, log *slog.Logger) func(context.Context, string) hand
 	return func(ctx context.Context, token string) handler.Authorization {
 		permission, err := introspection.Permission(ctx, token)
 		if err != nil {
-			return handler.AuthorizationUnknown // it has said why
+			return handler.AuthorizationUnknown // it says why in the log, unless the sender has left or too many ask
 		}
 		switch permission {
 		case checks.Permitted:

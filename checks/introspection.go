@@ -123,7 +123,7 @@ func (i *Introspection) answer(key [sha256.Size]byte, a *introspected, token str
 	defer close(a.done)
 	ctx, cancel := context.WithTimeout(context.Background(), i.config.Timeout)
 	defer cancel()
-	permission, until, err := i.introspect(ctx, token, time.Now())
+	permission, until, err := i.try(ctx, token)
 
 	i.mu.Lock()
 	i.asking--
@@ -141,6 +141,16 @@ func (i *Introspection) answer(key [sha256.Size]byte, a *introspected, token str
 	case now == "" && before != "":
 		i.config.Log.Info("Ory can be asked about tokens again")
 	}
+}
+
+// try introspects. A panic is an error: this goroutine is nobody's who could recover it.
+func (i *Introspection) try(ctx context.Context, token string) (permission Permission, until time.Time, err error) {
+	defer func() {
+		if recover() != nil {
+			permission, err = NotPermitted, Fail(ReasonBadResponse, "reading the answer panicked")
+		}
+	}()
+	return i.introspect(ctx, token, time.Now())
 }
 
 // room makes room for an answer, and reports whether there is any. One that refuses

@@ -159,7 +159,13 @@ func (v *Vault) warn(now time.Time) {
 }
 
 // renewToken renews the client's token for what Vault gives it by default.
-func renewToken(ctx context.Context, client *vault.Client) (lease, error) {
+// A panic is an error: the goroutine is nobody's who could recover it.
+func renewToken(ctx context.Context, client *vault.Client) (l lease, err error) {
+	defer func() {
+		if recover() != nil {
+			l, err = lease{}, Fail(ReasonBadResponse, "reading the answer to a renewal panicked")
+		}
+	}()
 	secret, err := client.Auth().Token().RenewSelfWithContext(ctx, 0)
 	if answered, ok := errors.AsType[*vault.ResponseError](err); ok { // its text quotes the URL and the body
 		if answered.StatusCode == http.StatusForbidden {

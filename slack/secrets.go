@@ -113,8 +113,11 @@ func (s *secrets) reread(ctx context.Context, pause time.Duration) {
 	if reading == nil {
 		return
 	}
+	patience := time.NewTimer(readTimeout) // a read may hang all the same, in a file that does not come
+	defer patience.Stop()
 	select {
 	case <-reading:
+	case <-patience.C:
 	case <-ctx.Done():
 	}
 }
@@ -148,23 +151,30 @@ func (s *secrets) try(ctx context.Context) (text string, err error) {
 
 // took keeps what a read has brought, and logs what has changed.
 func (s *secrets) took(ctx context.Context, text string, began time.Time, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reading = nil
-	was := s.failing
-	s.failing = err != nil
-	switch {
+	changed, was := s.keep(text, began, err)
+	switch { // without the lock: a log that blocks holds up no request
 	case err != nil && !was:
 		s.log.WarnContext(ctx, "Slack's signing secret cannot be read", "why", err.Error())
 	case err == nil && was:
 		s.log.InfoContext(ctx, "Slack's signing secret can be read again")
 	}
-	if err != nil {
-		return
-	}
-	if s.current.good(began) && s.current.reveal() != text {
-		s.previous = held{s.current.reveal, time.Now().Add(previousAge)}
+	if changed {
 		s.log.InfoContext(ctx, "Slack's signing secret has changed")
 	}
+}
+
+// keep reports whether the secret has changed, and whether the read before this failed.
+func (s *secrets) keep(text string, began time.Time, err error) (changed, failing bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading = nil
+	failing, s.failing = s.failing, err != nil
+	if err != nil {
+		return false, failing
+	}
+	if changed = s.current.good(began) && s.current.reveal() != text; changed {
+		s.previous = held{s.current.reveal, time.Now().Add(previousAge)}
+	}
 	s.current = held{func() string { return text }, began.Add(maxAge)}
+	return changed, failing
 }

@@ -192,6 +192,25 @@ func TestNoSecretYet(t *testing.T) {
 }
 
 // TestOneWhoLeavesChangesNothing for those who wait for the same read.
+// TestAReadThatHangs, in a file that does not come, holds no request for longer than a read may take.
+func TestAReadThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		come := make(chan struct{})
+		s := slacktest.NewWith(t, func(c *slack.Config) {
+			c.Secret = func(context.Context) (string, error) { <-come; return slacktest.Secret, nil }
+		})
+		for range 2 { // the second waits for the same read
+			began := time.Now()
+			is.Equal(s.Command("/coffee ping").Status, 503)
+			is.Equal(time.Since(began), time.Second)
+		}
+		close(come)
+		synctest.Wait()
+		is.Equal(s.Command("/coffee ping").Status, 200)
+	})
+}
+
 func TestOneWhoLeavesChangesNothing(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
 		k.set("old", nil, 500*time.Millisecond)

@@ -71,14 +71,14 @@ func New(h *handler.Handler, config Config) (*App, error) {
 	if err := errors.Join(h.On(commandType, a.command), a.Command("/coffee ping", ping)); err != nil {
 		return nil, err
 	}
-	if config.Secret == nil {
-		return a, nil
-	}
-	a.secrets = &secrets{read: config.Secret, log: h.Log()}
 	a.requests = newRequests()
 	if err := config.Registry.Register(a.requests.vec); err != nil {
 		return nil, fmt.Errorf("register Slack's metrics: %w", err)
 	}
+	if config.Secret == nil {
+		return a, nil
+	}
+	a.secrets = &secrets{read: config.Secret, log: h.Log()}
 	return a, errors.Join(
 		h.Mount("POST /slack/commands", a.route(command, formType, a.commandOf)),
 		h.Mount("POST /slack/interactions", a.route(interaction, formType, interactionOf)),

@@ -357,7 +357,8 @@ func TestWithoutASecretThereIsNoSlack(t *testing.T) {
 	}
 	families, err := s.Registry.Gather()
 	is.NoErr(err)
-	is.Equal(len(families), 0)
+	is.Equal(len(families), 1) // every series is there all the same, at 0
+	is.Equal(len(families[0].GetMetric()), 4*6)
 	reply := s.Dispatch(t.Context(), handlertest.Event("com.slack.command", `{"command":"/coffee","text":"ping"}`)).Reply
 	is.Equal(string(reply.Data()), `{"response_type":"ephemeral","text":"pong"}`)
 	is.Equal(s.Handler.Dispatch(t.Context(), handlertest.Event("com.slack.command", `7`)).Status, 422)

@@ -232,12 +232,17 @@ func TestFuncYAMLAgreesWithTheService(t *testing.T) {
 
 	// What func takes from the cluster is what the Service takes.
 	config, secret := c.EnvFrom[0].ConfigMapRef.Name, c.Env[0].ValueFrom.SecretKeyRef
+	is.Equal(len(f.Run.Envs), 4)
 	for _, e := range f.Run.Envs {
 		switch e.Name {
 		case "VAULT_TOKEN":
 			is.Equal(e.Value, fmt.Sprintf("{{ secret:%s:%s }}", secret.Name, secret.Key))
-		case "VAULT_ADDR", "ORY_BASE_URL":
+		case "COFFEEBUDDY_ENVIRONMENT", "VAULT_ADDR", "ORY_BASE_URL":
 			is.Equal(e.Value, fmt.Sprintf("{{ configMap:%s:%s }}", config, e.Name))
+			_, there := object[corev1.ConfigMap](t, knative).Data[e.Name]
+			is.True(there) // else func refuses to deploy
+		default:
+			t.Errorf("%s comes from nowhere", e.Name)
 		}
 	}
 }

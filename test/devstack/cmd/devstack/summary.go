@@ -20,7 +20,7 @@ func summarize(out io.Writer, stack *devstack.Stack) {
 	if stack.Prometheus != nil {
 		fmt.Fprintf(table, "Prometheus\t%s\tlog: %s\n", stack.Prometheus.URL, stack.Prometheus.LogFile())
 	}
-	fmt.Fprintf(table, "Exports\t%s\t(VAULT_ADDR, VAULT_TOKEN, ORY_BASE_URL, PORT, and an OAuth2 client)\n", stack.EnvFile)
+	fmt.Fprintf(table, "Exports\t%s\t(VAULT_ADDR, VAULT_TOKEN, ORY_BASE_URL, PORT, Slack, and an OAuth2 client)\n", stack.EnvFile)
 }
 
 // watch tells when a server ends before ctx does. It goes on without it: taking one away is a fine way to see what the function says.
