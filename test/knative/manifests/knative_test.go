@@ -140,7 +140,7 @@ func TestThePodThatKnativeMakes(t *testing.T) {
 		`{"httpGet":{"path":"/health/ready","port":8080,"host":"127.0.0.1","scheme":"HTTP"},"successThreshold":1}`)
 	is.Equal(variable(queue, "USER_PORT"), "8080")
 	is.Equal(variable(queue, "CONTAINER_CONCURRENCY"), "0")
-	is.Equal(variable(queue, "ENABLE_HTTP_FULL_DUPLEX"), "true")
+	is.Equal(variable(queue, "ENABLE_HTTP_FULL_DUPLEX"), "false") // else answers to bodies that are too large get lost on the way
 
 	// Liveness is asked by kubelet, at the pod's address.
 	is.Equal(function.LivenessProbe.HTTPGet.Path, "/health/live")

@@ -18,16 +18,18 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		name       string
 		fullDuplex bool
 	}{
-		{name: "as the manifest has it", fullDuplex: true},
-		// queue-proxy's server wants to read a request to its end then before it hands out the answer.
-		{name: "without full duplex, the rest sent in the end"},
+		// queue-proxy's server wants to read a request to its end before it hands out the answer.
+		{name: "as the manifest has it, the rest sent in the end"},
+		// As with the annotation features.knative.dev/http-full-duplex: Enabled, it does not. But then answers to bodies that are too
+		// large get lost, which TestTraffic finds: a broker would send those again.
+		{name: "with full duplex", fullDuplex: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			is := is.New(t)
 			options := podOptions{}
-			if !test.fullDuplex {
-				options.queue = map[string]string{"ENABLE_HTTP_FULL_DUPLEX": "false"}
+			if test.fullDuplex {
+				options.queue = map[string]string{"ENABLE_HTTP_FULL_DUPLEX": "true"}
 			}
 			pod := startPod(t, platform, options)
 			pod.becomesReady(t)
