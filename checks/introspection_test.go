@@ -163,8 +163,6 @@ func TestIntrospectionIsClientGosOwn(t *testing.T) {
 
 func TestIntrospectionOfAServerThatFails(t *testing.T) {
 	t.Parallel()
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
 	other := httptest.NewServer(&hydra{answer: canned{200, goodToken}})
 	t.Cleanup(other.Close)
 	elsewhere := httptest.NewServer(http.RedirectHandler(other.URL+introspectPath, http.StatusTemporaryRedirect))
@@ -173,7 +171,7 @@ func TestIntrospectionOfAServerThatFails(t *testing.T) {
 		when, url string
 		want      checks.Reason
 	}{
-		{"nothing listens", closed.URL, checks.ReasonRefused},
+		{"nothing listens", "http://127.0.0.1:1", checks.ReasonRefused},
 		{"it hangs", handWritten(t, hang), checks.ReasonTimeout},
 		{"it closes without an answer", handWritten(t, after("")), checks.ReasonRefused},
 		{"it echoes the request", handWritten(t, after("HTTP/1.1 200 OK\r\ntoken canary\r\n\r\n")), checks.ReasonBadResponse},

@@ -245,8 +245,6 @@ func hang(conn net.Conn) {
 // TestConnectionsThatFail is about both checks: what breaks below HTTP is the same.
 func TestConnectionsThatFail(t *testing.T) {
 	t.Parallel()
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer t.Cleanup(plain.Close)
 	private := httptest.NewTLSServer(http.NotFoundHandler())
@@ -268,7 +266,7 @@ func TestConnectionsThatFail(t *testing.T) {
 		url  string
 		want checks.Reason
 	}{
-		{"nothing listens", closed.URL, checks.ReasonRefused},
+		{"nothing listens", "http://127.0.0.1:1", checks.ReasonRefused},
 		{"the host does not exist", "http://coffeebuddy.invalid:8200", checks.ReasonDNS},
 		{"it hangs", handWritten(t, hang), checks.ReasonTimeout},
 		{"it hangs in the handshake", strings.Replace(handWritten(t, hang), "http:", "https:", 1), checks.ReasonTimeout},
