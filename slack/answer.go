@@ -129,7 +129,7 @@ func (a answer) send(w http.ResponseWriter) {
 		header.Set("Content-Type", said.contentType)
 	}
 	if a.retryAfter > 0 {
-		header.Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
+		header.Set("Retry-After", strconv.FormatInt(int64((a.retryAfter-1)/time.Second)+1, 10))
 	}
 	if a.word == "malformed" {
 		header.Set("X-Slack-No-Retry", "1")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"runtime"
@@ -392,3 +393,14 @@ func (o *one) Close() error {
 }
 
 func (o *one) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestRetryAfterTheLongestTime is held to what POST / answers to the same receiver.
+func TestRetryAfterTheLongestTime(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var got record
+	s := slacktest.New(t, got.features(answering(nil, handler.RetryAfter(math.MaxInt64, errFailed))))
+	a := s.Event("Ev1", `{"type":"message"}`)
+	is.Equal(a.Status, 503)
+	is.Equal(a.Header.Get("Retry-After"), "9223372037")
+}
