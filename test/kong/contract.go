@@ -3,7 +3,7 @@ package kong
 import "time"
 
 // What the function promises, as far as the gateway relies on it. Tests hold it to the
-// function's source and settings, from the day on when the Slack feature is in them.
+// function's source and settings.
 
 // slackPaths are the only paths that Slack calls, each by POST.
 func slackPaths() []string {
