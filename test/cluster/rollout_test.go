@@ -61,9 +61,13 @@ func plainDeployment(t *testing.T, s *story) {
 	kubectl(t, "rollout", "status", "deployment/coffeebuddy", "--timeout=120s")
 	address := kubectl(t, "get", "service", "coffeebuddy", "-o", "jsonpath={.spec.clusterIP}")
 	direct := newCaller("http://"+address, "", 30*time.Second)
-	a, err := direct.get(ctx, "/health/ready")
-	is.NoErr(err)
-	is.Equal(a.code, http.StatusOK)
+	eventually(t, 30*time.Second, "the Service leads to the pods", func() error { // nodes hear of ready pods later than the Deployment does
+		a, err := direct.get(ctx, "/health/ready")
+		if err == nil && a.code != http.StatusOK {
+			err = fmt.Errorf("%d %s", a.code, a.body)
+		}
+		return err
+	})
 
 	direct.client.Transport = &http.Transport{DisableKeepAlives: true} // else all requests stay with the pods they began with
 	l := startLoad(ctx, direct)
