@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -38,7 +39,8 @@ type Settings struct {
 
 	Slack SlackSettings
 
-	LogLevel slog.Level
+	DebugAddr netip.AddrPort // loopback, port 0 for any free one; not valid for none
+	LogLevel  slog.Level
 
 	Unknown []string // variables that start with COFFEEBUDDY_ and mean nothing
 }
@@ -89,6 +91,7 @@ type environment struct {
 	EventsScope     string `envconfig:"COFFEEBUDDY_EVENTS_SCOPE"`
 	SlackSecret     string `envconfig:"COFFEEBUDDY_SLACK_SECRET"`
 	SlackAckAfter   string `envconfig:"COFFEEBUDDY_SLACK_ACK_AFTER"`
+	DebugAddr       string `envconfig:"COFFEEBUDDY_DEBUG_ADDR"`
 	LogLevel        string `envconfig:"COFFEEBUDDY_LOG_LEVEL"`
 	VaultAddr       string `envconfig:"VAULT_ADDR"`
 	VaultToken      Secret `envconfig:"VAULT_TOKEN"`
@@ -143,6 +146,7 @@ func (env environment) settings(unknown []string) (Settings, error) {
 	}
 	// Knative injects PORT and dials no other. Where both are set, both must be right.
 	s.Port = wrong.number("PORT", env.Port, s.Port, 1, 65535)
+	s.DebugAddr = wrong.debugAddr("COFFEEBUDDY_DEBUG_ADDR", env.DebugAddr, s.Port)
 
 	var vault problems
 	s.Vault = VaultSettings{

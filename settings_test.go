@@ -48,6 +48,7 @@ func TestDefaults(t *testing.T) {
 	is.Equal(s.EventsScope, "")
 	is.True(s.Slack.Secret == nil) // there is no Slack
 	is.Equal(s.Slack.AckAfter, 1800*time.Millisecond)
+	is.True(!s.DebugAddr.IsValid()) // nothing listens for debugging
 	is.Equal(s.LogLevel, slog.LevelInfo)
 	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, {"VAULT_TOKEN", "is not set"}})
 	is.Equal(s.Ory.Wrong, []coffeebuddy.Problem{{"ORY_BASE_URL", "is not set"}})
@@ -88,6 +89,12 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_SLACK_SECRET", "{{ secret:slack:path }}", func(s coffeebuddy.Settings) any { return s.Slack.Secret == nil }, true},
 		{"COFFEEBUDDY_SLACK_ACK_AFTER", "100ms", func(s coffeebuddy.Settings) any { return s.Slack.AckAfter }, 100 * time.Millisecond},
 		{"COFFEEBUDDY_SLACK_ACK_AFTER", "2s", func(s coffeebuddy.Settings) any { return s.Slack.AckAfter }, 2 * time.Second},
+		{"COFFEEBUDDY_DEBUG_ADDR", "127.0.0.1:6060", func(s coffeebuddy.Settings) any { return s.DebugAddr.String() }, "127.0.0.1:6060"},
+		{"COFFEEBUDDY_DEBUG_ADDR", "127.9.9.9:65535", func(s coffeebuddy.Settings) any { return s.DebugAddr.String() }, "127.9.9.9:65535"},
+		{"COFFEEBUDDY_DEBUG_ADDR", "[::1]:6060", func(s coffeebuddy.Settings) any { return s.DebugAddr.String() }, "[::1]:6060"},
+		{"COFFEEBUDDY_DEBUG_ADDR", "localhost:6060", func(s coffeebuddy.Settings) any { return s.DebugAddr.String() }, "127.0.0.1:6060"},
+		{"COFFEEBUDDY_DEBUG_ADDR", "127.0.0.1:0", func(s coffeebuddy.Settings) any { return s.DebugAddr.String() }, "127.0.0.1:0"},
+		{"COFFEEBUDDY_DEBUG_ADDR", "{{ configMap:coffeebuddy:DEBUG }}", func(s coffeebuddy.Settings) any { return s.DebugAddr.IsValid() }, false},
 		{"COFFEEBUDDY_LOG_LEVEL", "warn", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelWarn},
 
 		{"COFFEEBUDDY_LOG_LEVEL", "", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelInfo},
@@ -115,6 +122,22 @@ func TestPortWins(t *testing.T) {
 	is.Equal(s.Port, 8081)
 }
 
+func TestDebugAddrIsComparedWithThePortThatCounts(t *testing.T) {
+	is := is.New(t)
+	environment(t, map[string]string{"PORT": "8081", "COFFEEBUDDY_HTTP_PORT": "6060", "COFFEEBUDDY_DEBUG_ADDR": "127.0.0.1:6060"})
+	_, err := coffeebuddy.Load()
+	is.NoErr(err)
+	t.Setenv("PORT", "6060")
+	_, err = coffeebuddy.Load()
+	is.True(err != nil)
+	is.Equal(err.Error(), "COFFEEBUDDY_DEBUG_ADDR: must be another port than the function's own")
+	t.Setenv("PORT", "x")
+	t.Setenv("COFFEEBUDDY_DEBUG_ADDR", "127.0.0.1:0")
+	_, err = coffeebuddy.Load()
+	is.True(err != nil)
+	is.Equal(err.Error(), "PORT: must be a whole number from 1 to 65535") // and nothing about the other
+}
+
 func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 	for variable, values := range map[string][]string{
 		"COFFEEBUDDY_APP_NAME":         {"a\ncanary", strings.Repeat("canary", 11), "\xffcanary"},
@@ -132,7 +155,15 @@ func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 		"COFFEEBUDDY_EVENTS_SCOPE":     {"canary events", " canary", "canary\n", `"canary"`, `can\ary`, "canaré", strings.Repeat("canary", 22)},
 		"COFFEEBUDDY_SLACK_SECRET":     {"canary", "canary#key", "/canary/x#key", "secret/canary", "secret/canary#", "secret/canary#a#b", "secret//canary#k", "secret/../canary#k", "secret/./canary#k", "secret/canary/#k", "secret/can ary#k", "secret/canary#k\n", "secret/canary?x#k", "secret/%41canary#k"},
 		"COFFEEBUDDY_SLACK_ACK_AFTER":  {"canary", "99ms", "2.1s", "1800", "-1s"},
-		"COFFEEBUDDY_LOG_LEVEL":        {"canary", "INFO", "-4"},
+		"COFFEEBUDDY_DEBUG_ADDR": {
+			"canary", "canary:6060", "localhost.canary:6060", "LOCALHOST:6060", "127.0.0.1.canary:6060", // a name leads anywhere
+			":6060", "0.0.0.0:6060", "[::]:6060", "192.0.2.1:6060", "10.0.0.1:6060", "[2001:db8::1]:6060", "126.255.255.255:6060", "128.0.0.1:6060", "[::1%canary]:6060",
+			"127.0.0.1", "127.0.0.1:", "localhost", "localhost:", "::1", "[::1]", "::1:6060", "6060", " 127.0.0.1:6060", "http://127.0.0.1:6060", "127.1:6060",
+			"127.0.0.1:-1", "127.0.0.1:+1", "127.0.0.1:65536", "127.0.0.1:http", "127.0.0.1:0x50", "localhost:canary",
+			"127.0.0.1:8080", "[::1]:8080", "localhost:8080", // the function's own
+			"127.0.0.1:8008", "127.0.0.1:8012", "localhost:8013", "127.0.0.1:8022", "127.0.0.1:8112", "127.0.0.1:9090", "[::1]:9091", // queue-proxy's
+		},
+		"COFFEEBUDDY_LOG_LEVEL": {"canary", "INFO", "-4"},
 	} {
 		for _, value := range values {
 			t.Run(variable+"="+value, func(t *testing.T) {
@@ -229,9 +260,9 @@ func FuzzLoad(f *testing.F) {
 	variables := []string{
 		"COFFEEBUDDY_APP_NAME", "COFFEEBUDDY_HTTP_HOST", "COFFEEBUDDY_HTTP_PORT", "COFFEEBUDDY_METRICS_PATH", "COFFEEBUDDY_CHECK_TTL",
 		"COFFEEBUDDY_LOG_LEVEL", "VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE", "ORY_BASE_URL",
-		"COFFEEBUDDY_EVENTS_SCOPE", "COFFEEBUDDY_SLACK_SECRET",
+		"COFFEEBUDDY_EVENTS_SCOPE", "COFFEEBUDDY_SLACK_SECRET", "COFFEEBUDDY_DEBUG_ADDR",
 	}
-	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//", "events", "secret/a/b#c"} {
+	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//", "events", "secret/a/b#c", "[::1]:1"} {
 		f.Add(i, value)
 	}
 	f.Fuzz(func(t *testing.T, variable int, value string) {

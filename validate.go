@@ -114,6 +114,29 @@ func (p *problems) level(variable, value string) slog.Level {
 	return level
 }
 
+// debugAddr takes an address that nothing outside of the machine, or the pod, reaches.
+func (p *problems) debugAddr(variable, value string, public int) netip.AddrPort {
+	if value = set(value); value == "" {
+		return netip.AddrPort{}
+	}
+	if port, ok := strings.CutPrefix(value, "localhost:"); ok {
+		value = "127.0.0.1:" + port // whatever a resolver makes of the name
+	}
+	// Where the pod's containers share their ports, the one that comes second does not
+	// start. Knative refuses these for PORT, and cannot see this one.
+	queueProxy := []uint16{8008, 8012, 8013, 8022, 8112, 9090, 9091}
+	addr, err := netip.ParseAddrPort(value)
+	switch {
+	case err != nil || !addr.Addr().IsLoopback() || addr.Addr().Zone() != "":
+		p.add(variable, "must be a loopback address and a port, such as 127.0.0.1:6060")
+	case addr.Port() > 0 && int(addr.Port()) == public:
+		p.add(variable, "must be another port than the function's own")
+	case slices.Contains(queueProxy, addr.Port()):
+		p.add(variable, "must be no port of Knative's queue-proxy: "+strings.Trim(fmt.Sprint(queueProxy), "[]"))
+	}
+	return addr
+}
+
 // metricsPath takes a path that the mux, a scraper and an annotation read alike.
 func (p *problems) metricsPath(variable, value, unset string) string {
 	if value = set(value); value == "" {

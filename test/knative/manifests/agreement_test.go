@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"knative.dev/pkg/observability/runtime"
 	"sigs.k8s.io/yaml"
+
+	"knative.dev/serving/pkg/networking"
 
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
@@ -245,6 +249,29 @@ func TestFuncYAMLAgreesWithTheService(t *testing.T) {
 			t.Errorf("%s comes from nowhere", e.Name)
 		}
 	}
+}
+
+// Knative refuses these ports for the function's own. The function does so for the one that Knative cannot see: queue-proxy,
+// which has the same loopback, would not start.
+func TestDebuggingTakesNoPortOfQueueProxy(t *testing.T) {
+	is := is.New(t)
+	settings(t, container(t, pod(t, knative).Spec, "coffeebuddy")) // puts back what Load takes out
+	ports := []int{
+		networking.BackendHTTPPort, networking.BackendHTTP2Port, networking.BackendHTTPSPort, networking.QueueAdminPort,
+		networking.AutoscalingQueueMetricsPort, networking.UserQueueMetricsPort, runtime.ProfilingDefaultPort,
+	}
+	for _, p := range container(t, pod(t, knative).Spec, "queue-proxy").Ports {
+		ports = append(ports, int(p.ContainerPort))
+	}
+	for _, port := range ports {
+		t.Setenv("COFFEEBUDDY_DEBUG_ADDR", fmt.Sprintf("127.0.0.1:%d", port))
+		_, err := coffeebuddy.Load()
+		is.True(err != nil)
+		is.True(strings.HasPrefix(err.Error(), "COFFEEBUDDY_DEBUG_ADDR: must be no port of Knative's queue-proxy"))
+	}
+	t.Setenv("COFFEEBUDDY_DEBUG_ADDR", "127.0.0.1:6060") // as docs/operations.md says
+	_, err := coffeebuddy.Load()
+	is.NoErr(err)
 }
 
 // No manifest names a server on the Internet.
