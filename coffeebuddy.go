@@ -27,6 +27,7 @@ type Function struct {
 	log       *slog.Logger
 	handler   *handler.Handler
 	readiness *checks.Readiness
+	debug     *http.Server // listens once ListenDebug says so
 }
 
 // NewFunction returns the function of some settings. It connects to nothing: the
@@ -40,7 +41,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		log.Warn("unknown setting", "variable", name)
 	}
 
-	f := &Function{log: log}
+	f := &Function{log: log, debug: newDebugServer(settings, log)}
 	vault := vaultChecker(settings.Vault, log)
 	f.readiness = checks.New(checks.Options{
 		TTL:     settings.CheckTTL,
@@ -96,10 +97,12 @@ func (f *Function) Log() *slog.Logger { return f.log }
 // Listening records, for the metrics, that the function's listener is bound.
 func (f *Function) Listening() { f.handler.Reached(handler.Listening) }
 
-// Drain makes every readiness answer from now on say draining.
+// Drain makes every readiness answer from now on say draining, and ends debugging,
+// profiles that are being recorded included.
 func (f *Function) Drain() {
 	f.readiness.Drain()
 	f.handler.Drain()
+	_ = f.debug.Close()
 }
 
 // Wait returns when no work is in flight any more, or with an error that says what

@@ -32,6 +32,9 @@ func (i *Instance) Start(context.Context, map[string]string) error {
 	if err != nil {
 		return err
 	}
+	if err := function.ListenDebug(); err != nil {
+		return err
+	}
 	function.Listening()
 	i.function.Store(function)
 	return nil

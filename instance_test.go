@@ -2,9 +2,12 @@ package coffeebuddy_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 
 	"coffeebuddy"
@@ -44,6 +47,29 @@ func TestInstanceIsLiveBeforeItIsStarted(t *testing.T) {
 	is.NoErr(err)
 	is.True(alive)
 	is.True(strings.Contains(get(i.Handle, "/health/ready").Body.String(), `"draining"`))
+}
+
+func TestInstanceListensForDebuggingUntilItStops(t *testing.T) {
+	is := is.New(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	environment(t, map[string]string{"COFFEEBUDDY_DEBUG_ADDR": taken.Addr().String()})
+	err = coffeebuddy.New().Start(t.Context(), nil)
+	is.True(err != nil)
+	is.Equal(err.Error(), "listen on COFFEEBUDDY_DEBUG_ADDR: address already in use")
+	is.NoErr(taken.Close())
+
+	i := coffeebuddy.New()
+	is.NoErr(i.Start(t.Context(), nil))
+	url := "http://" + taken.Addr().String() + "/debug/settings"
+	resp, err := http.Get(url)
+	is.NoErr(err)
+	resp.Body.Close()
+	is.Equal(resp.StatusCode, 200)
+	is.Equal(get(i.Handle, "/debug/settings").Code, 404) // not where everybody can ask
+	is.NoErr(i.Stop(t.Context()))
+	_, err = http.Get(url)
+	is.True(errors.Is(err, syscall.ECONNREFUSED))
 }
 
 func TestInstanceWithWrongSettingsDoesNotStart(t *testing.T) {

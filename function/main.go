@@ -37,6 +37,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := function.ListenDebug(); err != nil {
+		return err
+	}
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(settings.HTTPHost, strconv.Itoa(settings.Port)))
 	if err != nil {
 		return fmt.Errorf("listen on COFFEEBUDDY_HTTP_HOST and port %d: %w", settings.Port, cause(err))
