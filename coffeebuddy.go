@@ -97,17 +97,19 @@ func (f *Function) Log() *slog.Logger { return f.log }
 // Listening records, for the metrics, that the function's listener is bound.
 func (f *Function) Listening() { f.handler.Reached(handler.Listening) }
 
-// Drain makes every readiness answer from now on say draining, and ends debugging,
-// profiles that are being recorded included.
+// Drain makes every readiness answer from now on say draining.
 func (f *Function) Drain() {
 	f.readiness.Drain()
 	f.handler.Drain()
-	_ = f.debug.Close()
 }
 
 // Wait returns when no work is in flight any more, or with an error that says what
-// was cut off when ctx ends. Call it when no more requests come.
-func (f *Function) Wait(ctx context.Context) error { return f.handler.Wait(ctx) }
+// was cut off when ctx ends. Call it when no more requests come. Until it returns, and
+// no longer, what holds it up can be looked at by [Function.ListenDebug].
+func (f *Function) Wait(ctx context.Context) error {
+	defer func() { _ = f.debug.Close() }()
+	return f.handler.Wait(ctx)
+}
 
 // ready is where checks and handler meet.
 func (f *Function) ready(ctx context.Context) handler.Readiness {

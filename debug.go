@@ -16,7 +16,11 @@ import (
 // newDebugServer returns a server of its own for [handler.Debug], so that nothing of it
 // is on the public port, in the metrics, or in the log.
 func newDebugServer(settings Settings, log *slog.Logger) *http.Server {
-	server := &http.Server{
+	if !settings.DebugAddr.IsValid() {
+		return new(http.Server) // which never listens
+	}
+	return &http.Server{
+		Addr:              settings.DebugAddr.String(),
 		Handler:           handler.Debug(settings),
 		ReadHeaderTimeout: 5 * time.Second, // and no WriteTimeout, which would cut a profile short
 		IdleTimeout:       120 * time.Second,
@@ -25,14 +29,10 @@ func newDebugServer(settings Settings, log *slog.Logger) *http.Server {
 
 		DisableGeneralOptionsHandler: true,
 	}
-	if settings.DebugAddr.IsValid() {
-		server.Addr = settings.DebugAddr.String()
-	}
-	return server
 }
 
 // ListenDebug serves profiles and settings at COFFEEBUDDY_DEBUG_ADDR, if that is set,
-// until [Function.Drain]. Its error is that the address cannot be listened on.
+// until [Function.Wait] returns. Its error is that the address cannot be listened on.
 func (f *Function) ListenDebug() error {
 	if f.debug.Addr == "" {
 		return nil

@@ -110,7 +110,8 @@ func TestDebuggingHoldsUpNoShutdown(t *testing.T) {
 	is.Equal(p.stderr.String(), "")
 }
 
-func TestDebuggingIsClosedWhileItDrains(t *testing.T) {
+// TestDebuggingStaysOpenWhileItDrains: what holds up a drain is worth a look.
+func TestDebuggingStaysOpenWhileItDrains(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	p := start(t, "COFFEEBUDDY_DEBUG_ADDR=127.0.0.1:0").listening(t)
@@ -118,12 +119,15 @@ func TestDebuggingIsClosedWhileItDrains(t *testing.T) {
 	conn := slowBody(t, p)
 	is.NoErr(p.Process.Signal(syscall.SIGTERM))
 	eventually(t, func() bool {
-		c, err := net.Dial("tcp", strings.TrimPrefix(debug, "http://"))
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 		if err == nil {
 			c.Close()
 		}
 		return err != nil
 	})
+	code, goroutines := get(t, debug+"/debug/pprof/goroutine?debug=2")
+	is.Equal(code, 200)
+	is.True(strings.Contains(goroutines, "handleEvent")) // which waits for the rest of its body
 	_, err := io.WriteString(conn, "}")
 	is.NoErr(err)
 	answer := make([]byte, len("HTTP/1.1 200"))
