@@ -10,13 +10,21 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 )
 
 // PrometheusOptions say what a Prometheus scrapes.
 type PrometheusOptions struct {
 	Port     int       // the loopback port to listen on, or the next free one after it; 0: any free one
-	Target   string    // host:port of the function, whose /metrics is scraped every 2 s
+	Target   string    // host:port of the function, whose /metrics is scraped every 2 s; may be empty where there are Pods
+	Pods     []Pod     // what else is scraped so
 	Progress io.Writer // where a taken port is told about; nil: nowhere
+}
+
+// A Pod is scraped like a target, and its series get the labels that a cluster's scrape configuration would give them.
+type Pod struct {
+	Target string            // host:port
+	Labels map[string]string // such as namespace, pod and revision
 }
 
 // Prometheus is a running Prometheus server.
@@ -46,7 +54,7 @@ func startPrometheus(ctx context.Context, dir *state, options PrometheusOptions)
 		return nil, err
 	}
 	config := dir.file("prometheus.yml")
-	if err := os.WriteFile(config, []byte(scrapeConfig(options.Target)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(scrapeConfig(options)), 0o600); err != nil {
 		return nil, fmt.Errorf("configure prometheus: %w", err)
 	}
 	address := net.JoinHostPort(defaultHost, strconv.Itoa(port))
@@ -71,13 +79,25 @@ func startPrometheus(ctx context.Context, dir *state, options PrometheusOptions)
 	return p, nil
 }
 
-func scrapeConfig(target string) string {
-	return fmt.Sprintf(`global:
+func scrapeConfig(options PrometheusOptions) string {
+	var config strings.Builder
+	config.WriteString(`global:
   scrape_interval: 2s
   scrape_timeout: 1s
 scrape_configs:
   - job_name: coffeebuddy
     static_configs:
-      - targets: [%q]
-`, target)
+`)
+	pods := options.Pods
+	if options.Target != "" {
+		pods = append([]Pod{{Target: options.Target}}, pods...)
+	}
+	for _, p := range pods {
+		fmt.Fprintf(&config, "      - targets: [%q]\n        labels: {", p.Target)
+		for name, value := range p.Labels {
+			fmt.Fprintf(&config, "%s: %q, ", name, value)
+		}
+		config.WriteString("}\n")
+	}
+	return config.String()
 }

@@ -37,6 +37,27 @@ func TestPrometheusScrapesTheFunction(t *testing.T) {
 	is.True(!prometheus.Running())
 }
 
+func TestPrometheusLabelsPods(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	needBinaries(t)
+	function := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "coffeebuddy_ready 1") }))
+	defer function.Close()
+	target := strings.TrimPrefix(function.URL, "http://")
+	prometheus, err := devstack.StartPrometheus(t.Context(), devstack.PrometheusOptions{Progress: t.Output(), Pods: []devstack.Pod{
+		{Target: target, Labels: map[string]string{"pod": "a", "namespace": "coffeebuddy"}},
+		{Target: target, Labels: map[string]string{"pod": "b"}},
+	}})
+	if errors.Is(err, devstack.ErrNoPrometheus) {
+		t.Skip(err)
+	}
+	is.NoErr(err)
+	eventually(t, func() bool { return queried(t, prometheus, "count(coffeebuddy_ready)") == "2" })
+	is.Equal(queried(t, prometheus, `coffeebuddy_ready{pod="a", namespace="coffeebuddy"}`), "1")
+	is.Equal(queried(t, prometheus, `coffeebuddy_ready{pod="b", namespace=""}`), "1")
+	is.NoErr(prometheus.Close())
+}
+
 func TestPrometheusMayBeMissing(t *testing.T) {
 	is := is.New(t)
 	t.Setenv("PATH", t.TempDir())
