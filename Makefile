@@ -4,7 +4,7 @@ GO       ?= go
 KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/e2e test/cluster
+MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard test/e2e test/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -31,7 +31,7 @@ bin/devstack:
 
 .PHONY: test
 test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack; do \
+	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
 	done
 
@@ -39,7 +39,7 @@ test: ## Run the quick tests, with the race detector and in random order
 e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, chaos, Knative's queue-proxy
 	@bin/devstack build
 	@echo "== test test/knative/queueproxy" && cd test/knative/queueproxy && $(GO) vet . && $(GO) test -race -shuffle=on -count=1 -timeout 20m
-	@for module in test/image test/devstack test/e2e; do \
+	@for module in test/image test/devstack test/dashboard test/e2e; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
 	done
 
@@ -80,6 +80,10 @@ fuzz: ## Send anything at all to POST /, to the Slack routes and to the settings
 bench: ## Measure; docs/performance.md says how to read it
 	$(GO) test -run '^$$' -bench . ./handler ./function
 	cd test/conformance && $(GO) test -run '^$$' -bench . .
+
+.PHONY: dashboard
+dashboard: ## Make Grafana's dashboard anew, and its pictures from five minutes on real servers
+	@cd test/dashboard && $(GO) run . -json ../../observability/dashboard.json -pictures ../../docs/dashboard
 
 .PHONY: fmt
 fmt: ## Format the code

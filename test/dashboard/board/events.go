@@ -1,0 +1,45 @@
+package board
+
+import "github.com/grafana/grafana-foundation-sdk/go/units"
+
+// events are those of POST / and of Slack.
+func events() row {
+	return row{title: "Events", panels: []panel{
+		{
+			kind: stacked, title: "Events by outcome", width: 12, unit: units.EventsPerSecond, empty: "no pod",
+			description: "What became of events. `failed` is an error or a panic of a receiver, `timeout` one that did not end in time or a body that did not come, " +
+				"`overloaded` one event more than COFFEEBUDDY_EVENTS_IN_FLIGHT. [Each answer](${repository}/docs/events.md#what-a-receiver-returns-and-what-a-broker-does)",
+			queries: []query{{`sum by (outcome) (rate(coffeebuddy_events_total{$pods}[$__rate_interval]))`, "{{outcome}}"}},
+		},
+		{
+			kind: lines, title: "Sent again, dropped, deduplicated", width: 12, unit: units.EventsPerSecond, empty: "no pod",
+			description: "What a broker does with events: send them again, or put them into the dead-letter sink at once; and those that came twice. " +
+				"Sent again for long means that a receiver does not recover, and that the broker's retries run out. [Duplicates](${repository}/docs/events.md#duplicates)",
+			queries: []query{
+				{`sum(rate(coffeebuddy_events_total{$pods, outcome=~"failed|retry|timeout|overloaded"}[$__rate_interval]))`, "sent again"},
+				{`sum(rate(coffeebuddy_events_total{$pods, outcome=~"malformed|unknown_type|rejected"}[$__rate_interval]))`, "to the dead letters"},
+				{`sum(rate(coffeebuddy_events_total{$pods, outcome="unauthorized"}[$__rate_interval]))`, "unauthorized"},
+				{`sum(rate(coffeebuddy_events_total{$pods, outcome="duplicate"}[$__rate_interval]))`, "deduplicated"},
+			},
+		},
+		{
+			kind: lines, title: "Duration of events", width: 8, unit: units.Seconds, empty: "no events",
+			description: "The 50th and 99th percentile of POST /. COFFEEBUDDY_EVENT_TIMEOUT, 10 s unless it is set, ends what takes longer. " +
+				"[What a receiver returns](${repository}/docs/events.md#what-a-receiver-returns-and-what-a-broker-does)",
+			queries: quantiles("coffeebuddy_http_request_duration_seconds", `$pods, method="POST", route="/"`, ""),
+		},
+		{
+			kind: lines, title: "Events in flight", width: 8, unit: units.Short, empty: "no pod",
+			description: "Events and Slack requests that have a place, by pod. At 32, the dashed line, or what COFFEEBUDDY_EVENTS_IN_FLIGHT says, one more is told to come back. " +
+				"Some that never go are receivers that outlive their deadline. [Sizes](${repository}/docs/operations.md#replicas-nodes-sizes)",
+			queries: []query{{`sum by (pod) (coffeebuddy_events_in_flight{$pods})`, "{{pod}}"}},
+			limit:   new(32.0),
+		},
+		{
+			kind: stacked, title: "Work after the answer", width: 8, unit: units.OpsPerSecond, empty: "no pod",
+			description: "Tasks that went on after their event was answered, by how they ended. Nobody sends a failed one again: its name is in the log. " +
+				"[Work after the answer](${repository}/docs/events.md#work-after-the-answer)",
+			queries: []query{{`sum by (outcome) (rate(coffeebuddy_background_tasks_total{$pods}[$__rate_interval]))`, "{{outcome}}"}},
+		},
+	}}
+}

@@ -1,0 +1,55 @@
+package coffeebuddy
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"coffeebuddy/handler"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// addOrders registers a feature whose receiver does what an event's subject says.
+func addOrders(h *handler.Handler) error {
+	order := func(ctx context.Context, e event.Event) (*event.Event, error) {
+		wish, took, _ := strings.Cut(e.Subject(), "/")
+		if pause, err := time.ParseDuration(took); err == nil {
+			wait(ctx, pause)
+		}
+		switch wish {
+		case "fail":
+			return nil, errors.New("the machine is broken")
+		case "later":
+			return nil, handler.RetryAfter(time.Second, errors.New("the machine warms up"))
+		case "never":
+			return nil, handler.Permanent(errors.New("there is no such coffee"))
+		case "hang":
+			<-ctx.Done()
+			return nil, ctx.Err()
+		case "panic":
+			panic("the machine is on fire")
+		case "tell":
+			h.Go(ctx, "tell the kitchen", func(ctx context.Context) error { return wait(ctx, 20*time.Millisecond) })
+		case "tell nobody":
+			h.Go(ctx, "tell nobody", func(context.Context) error { return errors.New("there is no kitchen") })
+		}
+		return nil, nil
+	}
+	return errors.Join(
+		h.On("coffee.ordered", order, handler.Deduplicate(time.Hour)),
+		h.On("com.slack.interaction.block_actions", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+			return nil, wait(ctx, 2500*time.Millisecond) // longer than Slack is kept waiting
+		}),
+	)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
