@@ -39,7 +39,7 @@ func newPod(ctx context.Context, revision, suffix string) (*pod, error) {
 	return nil, fmt.Errorf("no port for pod %s is free", suffix)
 }
 
-// scraped is what Prometheus knows of the pod: its labels are those of observability's scrape configuration.
+// scraped is what Prometheus knows of the pod, with the labels of a cluster's scrape configuration.
 func (p *pod) scraped() devstack.Pod {
 	return devstack.Pod{Target: p.address, Labels: map[string]string{"namespace": namespace, "pod": p.name, "revision": p.revision}}
 }
