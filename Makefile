@@ -4,7 +4,7 @@ GO       ?= go
 KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard test/e2e test/cluster
+MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard test/observability test/e2e test/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -31,7 +31,7 @@ bin/devstack:
 
 .PHONY: test
 test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard; do \
+	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard test/observability; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
 	done
 
@@ -39,7 +39,7 @@ test: ## Run the quick tests, with the race detector and in random order
 e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, chaos, Knative's queue-proxy
 	@bin/devstack build
 	@echo "== test test/knative/queueproxy" && cd test/knative/queueproxy && $(GO) vet . && $(GO) test -race -shuffle=on -count=1 -timeout 20m
-	@for module in test/image test/devstack test/dashboard test/e2e; do \
+	@for module in test/image test/devstack test/dashboard test/observability test/e2e; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
 	done
 

@@ -18,18 +18,21 @@ import (
 	"github.com/matryer/is"
 )
 
-// scrape runs a Prometheus with the configuration in docs/, but for how it finds the cluster's API.
+// scrape runs a Prometheus with the configuration in observability/, but for how it finds the cluster's API.
 func scrape(t *testing.T, s *story) {
 	is := is.New(t)
 	ctx := t.Context()
 	dir := t.TempDir()
-	text, err := os.ReadFile("../../docs/prometheus.yml")
+	text, err := os.ReadFile("../../observability/prometheus.yml")
+	is.NoErr(err)
+	rules, err := filepath.Abs("../../observability/rules.yml")
 	is.NoErr(err)
 	kubeconfig := os.Getenv("KUBECONFIG")
 	if kubeconfig == "" {
 		kubeconfig = filepath.Join(os.Getenv("HOME"), ".kube", "config")
 	}
 	config := "global: {scrape_interval: 1s}\n" + strings.ReplaceAll(string(text), "      - role: ", "      - kubeconfig_file: "+kubeconfig+"\n        role: ")
+	config = strings.Replace(config, "  - rules.yml\n", "  - "+rules+"\n", 1)
 	// The second job as it would be without its first rule, to see what that is for.
 	drop := "      - source_labels: [__meta_kubernetes_service_label_networking_internal_knative_dev_serviceType]\n        action: drop\n        regex: .+\n"
 	_, services, found := strings.Cut(config, "  - job_name: services\n")

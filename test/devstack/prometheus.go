@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ type PrometheusOptions struct {
 	Port     int       // the loopback port to listen on, or the next free one after it; 0: any free one
 	Target   string    // host:port of the function, whose /metrics is scraped every 2 s; may be empty where there are Pods
 	Pods     []Pod     // what else is scraped so
+	Config   string    // a whole configuration in place of one that scrapes these; its files by absolute paths
 	Progress io.Writer // where a taken port is told about; nil: nowhere
 }
 
@@ -54,7 +56,7 @@ func startPrometheus(ctx context.Context, dir *state, options PrometheusOptions)
 		return nil, err
 	}
 	config := dir.file("prometheus.yml")
-	if err := os.WriteFile(config, []byte(scrapeConfig(options)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(cmp.Or(options.Config, scrapeConfig(options))), 0o600); err != nil {
 		return nil, fmt.Errorf("configure prometheus: %w", err)
 	}
 	address := net.JoinHostPort(defaultHost, strconv.Itoa(port))

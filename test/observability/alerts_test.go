@@ -1,0 +1,151 @@
+package observability
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/matryer/is"
+
+	"coffeebuddy/test/devstack"
+)
+
+// TestAlerts breaks real functions in namespaces of their own, all at a time, and waits until a real Prometheus has each alert
+// pending or firing where it should be, and has had none anywhere else.
+func TestAlerts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts servers and takes two minutes")
+	}
+	is := is.New(t)
+	ctx := t.Context()
+	is.NoErr(devstack.Build(ctx, os.Stderr))
+	w := startWatch(t)
+	w.add(t, map[string]string{"frozen": frozen(t).address}) // first: it takes 90 s
+	good, bad := startPlatforms(t)
+	executable := build(t)
+
+	token := func(ttl time.Duration) devstack.Secret {
+		token, err := good.vault.CreateToken(ctx, devstack.TokenOptions{TTL: ttl, NotRenewable: true})
+		is.NoErr(err)
+		return token
+	}
+	functions := map[string]function{
+		"healthy":  start(t, executable, good.environment()...).probed(t).used(t, good.vault.SigningSecret),
+		"idle":     start(t, executable, good.environment()...), // nobody asks it anything
+		"gone":     start(t, executable, good.environment()...).probed(t),
+		"killed":   start(t, executable, good.environment()...).probed(t),
+		"outage":   start(t, executable, bad.environment()...).probed(t),
+		"grace":    start(t, executable, append(bad.environment(), "COFFEEBUDDY_READY_GRACE=1h")...).probed(t),
+		"unset":    start(t, executable, "ORY_BASE_URL="+good.hydra.AdminURL).probed(t),
+		"wavering": start(t, executable, append(good.environment(), "ORY_BASE_URL="+wavering(t))...).probed(t),
+		"expiring": start(t, executable, append(good.environment(), "VAULT_TOKEN="+token(5*time.Minute).Reveal())...).probed(t),
+		"dying":    start(t, executable, append(good.environment(), "VAULT_TOKEN="+token(40*time.Second).Reveal())...).probed(t),
+	}
+	feature := startBroken(t)
+	addresses := map[string]string{"broken": feature.address}
+	for namespace, f := range functions {
+		addresses[namespace] = f.address
+	}
+	w.add(t, addresses)
+	for _, namespace := range []string{"gone", "killed", "outage", "grace", "healthy"} {
+		w.eventually(t, 20*time.Second, func() bool { return w.value(t, `coffeebuddy_ready{namespace=%q}`, namespace) == "1" })
+		is.Equal(len(w.seen[namespace]), 0) // before anything is broken
+	}
+
+	w.remove(t, "gone")
+	functions["gone"].Kill()
+	functions["killed"].Kill()
+	is.NoErr(bad.vault.Seal(ctx))
+	is.NoErr(bad.hydra.Stop(ctx))
+	suffered := make(chan struct{})
+	go func() { feature.suffer(ctx); close(suffered) }()
+	t.Cleanup(func() { <-suffered })
+
+	notReady := []string{"Down", "NotReady"}
+	want := map[string][]string{
+		"killed":   {"Down", "TargetDown"},
+		"outage":   append([]string{"DependencyDown vault sealed", "DependencyDown ory refused"}, notReady...),
+		"grace":    {"DependencyDown vault sealed", "DependencyDown ory refused", "ReadyByGrace vault", "ReadyByGrace ory"},
+		"unset":    append([]string{"DependencyMisconfigured vault"}, notReady...),
+		"wavering": {"Flapping"},
+		"expiring": {"VaultTokenExpires"},
+		"dying":    {"VaultTokenExpires", "VaultTokenNotRenewed"},
+		"frozen":   append([]string{"VerdictNotRefreshed vault"}, notReady...),
+		"broken": {
+			"EventsFailing failed", "EventsFailing rejected", "EventsFailing timeout", "EventsRefused unknown_type", "EventsRefused malformed",
+			"EventsRetried retry", "EventsOverloaded overloaded", "ReceiversOverstay", "TasksFailed", "Panics",
+			"SlackUnavailable unavailable", "SlackUnsigned unsigned", "SlackAcknowledgedFor acknowledged_for",
+			"ErrorBudgetBurnsFast", "ErrorBudgetBurnsSlowly", "LatencyBudgetBurnsFast", "LatencyBudgetBurnsSlowly",
+		},
+	}
+	may := map[string][]string{ // on the way
+		"wavering": append([]string{"DependencyDown ory unavailable"}, notReady...),
+		"dying":    append([]string{"DependencyDown vault denied"}, notReady...), // when it is dead
+		"frozen":   {"DependencyDown vault timeout"},
+	}
+	w.eventually(t, 2*time.Minute, func() bool {
+		for namespace, alerts := range want {
+			if !w.has(namespace, alerts) {
+				return false
+			}
+		}
+		return true
+	})
+
+	alerted := make(map[string]bool)
+	for namespace, alerts := range w.seen {
+		for alert := range alerts {
+			if !slices.Contains(want[namespace], alert) && !slices.Contains(may[namespace], alert) {
+				t.Errorf("%s: %s, and there is no reason to", namespace, alert)
+			}
+			name, _, _ := strings.Cut(alert, " ")
+			alerted["CoffeeBuddy"+name] = true
+		}
+	}
+	_, alerting := loadRules(t)
+	for _, alert := range alerting {
+		is.True(alerted[alert.Alert]) // each was seen
+	}
+	// That they are silent is because all is well, or as it should be, and not because nobody looked.
+	is.Equal(w.value(t, `sum(increase(coffeebuddy_events_total{namespace="healthy",outcome="accepted"}[5m])) > bool 100`), "1")
+	is.Equal(w.value(t, `sum(increase(coffeebuddy_slack_requests_total{namespace="healthy",outcome="accepted"}[5m])) > bool 50`), "1")
+	is.Equal(w.value(t, `coffeebuddy_ready{namespace="idle"}`), "0") // nobody asks
+	is.Equal(w.value(t, `up{namespace="idle"}`), "1")
+	is.Equal(w.value(t, `up{namespace="gone"}`), "")
+}
+
+// A platform is a Vault and a Hydra.
+type platform struct {
+	vault *devstack.Vault
+	hydra *devstack.Hydra
+}
+
+func (p platform) environment() []string {
+	return []string{"VAULT_ADDR=" + p.vault.URL, "VAULT_TOKEN=" + p.vault.Token.Reveal(), "ORY_BASE_URL=" + p.hydra.AdminURL}
+}
+
+// startPlatforms starts two, at a time. They end with the test.
+func startPlatforms(t *testing.T) (good, bad platform) {
+	t.Helper()
+	var all sync.WaitGroup
+	errs := make([]error, 4)
+	for i, p := range []*platform{&good, &bad} {
+		all.Go(func() { p.vault, errs[2*i] = devstack.StartVault(t.Context(), devstack.VaultOptions{}) })
+		all.Go(func() { p.hydra, errs[2*i+1] = devstack.StartHydra(t.Context(), devstack.HydraOptions{}) })
+	}
+	all.Wait()
+	is := is.New(t)
+	for _, err := range errs {
+		is.NoErr(err)
+	}
+	t.Cleanup(func() {
+		for _, p := range []platform{good, bad} {
+			is.NoErr(p.vault.Close())
+			is.NoErr(p.hydra.Close())
+		}
+	})
+	return good, bad
+}

@@ -1,0 +1,121 @@
+package observability
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/matryer/is"
+
+	"coffeebuddy/slack/slacktest"
+	"coffeebuddy/test/devstack"
+)
+
+// build builds the function.
+func build(t *testing.T) (executable string) {
+	t.Helper()
+	executable = filepath.Join(t.TempDir(), "function")
+	run(t, "go", "../..", "build", "-o", executable, "./function")
+	return executable
+}
+
+// A function is the built program as a process of its own.
+type function struct {
+	*devstack.Process
+
+	address string
+}
+
+func start(t *testing.T, executable string, variables ...string) function {
+	t.Helper()
+	is := is.New(t)
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	address := listener.Addr().String()
+	is.NoErr(listener.Close())
+	_, port, err := net.SplitHostPort(address)
+	is.NoErr(err)
+	process, err := devstack.StartProcess(t.Context(), devstack.Command{
+		Name: "function", Path: executable, Log: filepath.Join(t.TempDir(), "log"),
+		Env: append([]string{
+			"PORT=" + port, "COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_CHECK_TTL=50ms", "COFFEEBUDDY_CHECK_TIMEOUT=1s",
+			"COFFEEBUDDY_SLACK_SECRET=secret/coffeebuddy/slack#signing_secret",
+		}, variables...),
+		Ready: func(ctx context.Context) error {
+			connection, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err != nil {
+				return err
+			}
+			return connection.Close()
+		},
+	})
+	is.NoErr(err)
+	t.Cleanup(func() { is.NoErr(process.Close()) })
+	return function{process, address}
+}
+
+// probed is a function that somebody asks five times a second whether it is ready, until the test ends.
+func (f function) probed(t *testing.T) function {
+	t.Helper()
+	repeat(t, func(ctx context.Context) { _ = send(ctx, f.address, http.MethodGet, "/health/ready", nil, "") })
+	return f
+}
+
+// used is a function that gets plain JSON, events and slash commands until the test ends.
+func (f function) used(t *testing.T, secret devstack.Secret) function {
+	t.Helper()
+	binary := http.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/test"}, "Ce-Type": {"boson.fn"}}
+	commands := 0
+	repeat(t, func(ctx context.Context) {
+		_ = send(ctx, f.address, http.MethodPost, "/", http.Header{"Content-Type": {"application/json"}}, `{"message":"hello"}`)
+		_ = send(ctx, f.address, http.MethodPost, "/", binary, "")
+		commands++
+		signed := slacktest.Command(secret.Reveal(), fmt.Sprint("/coffee ping ", commands)) // none like another, which would be a duplicate
+		signed.URL.Scheme, signed.URL.Host, signed.RequestURI = "http", f.address, ""
+		if response, err := http.DefaultClient.Do(signed.WithContext(ctx)); err == nil {
+			response.Body.Close()
+		}
+	})
+	return f
+}
+
+// repeat calls five times a second, until the test ends.
+func repeat(t *testing.T, call func(context.Context)) {
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	t.Cleanup(func() { stop(); <-ended })
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			call(ctx)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	}()
+}
+
+// send sends a request and returns the answer's status, 0 for none.
+func send(ctx context.Context, address, method, path string, header http.Header, body string) int {
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, strings.NewReader(body))
+	if err != nil {
+		return 0
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
