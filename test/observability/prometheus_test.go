@@ -25,8 +25,8 @@ import (
 type watch struct {
 	*devstack.Prometheus
 
-	file    string            // of the targets
-	targets map[string]target // by namespace; each has one pod
+	file    string                     // of the targets
+	targets map[string]target          // by namespace; each has one pod
 	seen    map[string]map[string]bool // the alerts that were pending or firing, by namespace
 }
 

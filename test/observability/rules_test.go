@@ -99,7 +99,7 @@ spec:
 	file := filepath.Join(dir, "prometheus-rule.yaml")
 	if os.Getenv("COFFEEBUDDY_WRITE") != "" {
 		is.NoErr(os.WriteFile(file, []byte(object.String()), 0o600))
-		is.NoErr(os.Chmod(file, 0o644)) //nolint:gosec // it is no secret
+		is.NoErr(os.Chmod(file, 0o644))
 	}
 	have, err := os.ReadFile(file)
 	is.NoErr(err)
