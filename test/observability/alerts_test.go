@@ -49,6 +49,7 @@ func TestAlerts(t *testing.T) {
 	for namespace, f := range functions {
 		addresses[namespace] = f.address
 	}
+	w.targets["evicted"] = pod(t, "evicted", "127.0.0.1:1", "Failed") // nothing is there any more
 	w.add(t, addresses)
 	for _, namespace := range []string{"gone", "killed", "outage", "grace", "healthy"} {
 		w.eventually(t, 20*time.Second, func() bool { return w.value(t, `coffeebuddy_ready{namespace=%q}`, namespace) == "1" })
@@ -115,6 +116,7 @@ func TestAlerts(t *testing.T) {
 	is.Equal(w.value(t, `coffeebuddy_ready{namespace="idle"}`), "0") // nobody asks
 	is.Equal(w.value(t, `up{namespace="idle"}`), "1")
 	is.Equal(w.value(t, `up{namespace="gone"}`), "")
+	is.Equal(w.value(t, `up{namespace="evicted"}`), "")
 }
 
 // A platform is a Vault and a Hydra.

@@ -57,27 +57,32 @@ func startWatch(t *testing.T) *watch {
 // add lets Prometheus find pods of the function, by namespaces of their own, as it would in a cluster, and waits until it has.
 func (w *watch) add(t *testing.T, addresses map[string]string) {
 	t.Helper()
-	is := is.New(t)
-	const meta = "__meta_kubernetes_pod_"
 	for namespace, address := range addresses {
-		host, port, err := net.SplitHostPort(address)
-		is.NoErr(err)
-		w.targets[namespace] = target{Targets: []string{address}, Labels: map[string]string{
-			"__meta_kubernetes_namespace":               namespace,
-			meta + "name":                               "coffeebuddy-00001",
-			meta + "ip":                                 host,
-			meta + "phase":                              "Running",
-			meta + "annotation_prometheus_io_scrape":    "true",
-			meta + "annotation_prometheus_io_port":      port,
-			meta + "annotation_prometheus_io_path":      "/metrics",
-			meta + "label_app_kubernetes_io_name":       "coffeebuddy",
-			meta + "label_serving_knative_dev_revision": "coffeebuddy-00001",
-		}}
+		w.targets[namespace] = pod(t, namespace, address, "Running")
 	}
-	is.NoErr(w.write())
+	is.New(t).NoErr(w.write())
 	for namespace := range addresses {
 		w.eventually(t, 20*time.Second, func() bool { return w.value(t, `up{namespace=%q}`, namespace) == "1" })
 	}
+}
+
+// pod is what discovery in a cluster says of one.
+func pod(t *testing.T, namespace, address, phase string) target {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	is.New(t).NoErr(err)
+	const meta = "__meta_kubernetes_pod_"
+	return target{Targets: []string{address}, Labels: map[string]string{
+		"__meta_kubernetes_namespace":               namespace,
+		meta + "name":                               "coffeebuddy-00001",
+		meta + "ip":                                 host,
+		meta + "phase":                              phase,
+		meta + "annotation_prometheus_io_scrape":    "true",
+		meta + "annotation_prometheus_io_port":      port,
+		meta + "annotation_prometheus_io_path":      "/metrics",
+		meta + "label_app_kubernetes_io_name":       "coffeebuddy",
+		meta + "label_serving_knative_dev_revision": "coffeebuddy-00001",
+	}}
 }
 
 // remove lets a pod go, as scaling to zero does, and waits until Prometheus has seen it.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +90,32 @@ func TestAlertsAreTested(t *testing.T) {
 			t.Errorf("%s: a test in which it fires: %t; one in which it does not: %t", alert.Alert, fires[alert.Alert], silent[alert.Alert])
 		}
 	}
+}
+
+// TestPodsAreLabelled holds everything that makes pods of the function to the label that the rules know their targets by.
+func TestPodsAreLabelled(t *testing.T) {
+	t.Parallel()
+	const label, name = "app.kubernetes.io/name", "coffeebuddy"
+	for _, file := range []string{"knative/400-service.yaml", "knative/scale-to-zero/400-service.yaml", "kubernetes/400-deployment.yaml"} {
+		is.New(t).Equal(load[struct {
+			Spec struct {
+				Template struct {
+					Metadata struct{ Labels map[string]string }
+				}
+			}
+		}](t, "../"+file).Spec.Template.Metadata.Labels[label], name)
+	}
+	function := load[struct {
+		Deploy struct{ Labels []struct{ Key, Value string } }
+	}](t, "../func.yaml")
+	is := is.New(t)
+	is.True(slices.Contains(function.Deploy.Labels, struct{ Key, Value string }{label, name}))
+	monitor := load[struct {
+		Spec struct {
+			Labels []string `yaml:"podTargetLabels"`
+		}
+	}](t, "../knative/pod-monitor/pod-monitor.yaml")
+	is.Equal(monitor.Spec.Labels, []string{label})
 }
 
 // configuration is observability/prometheus.yml with its own rules and relabelling, for targets that a file names instead of a
