@@ -4,7 +4,7 @@ GO       ?= go
 KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard test/observability test/e2e test/cluster
+MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/bench test/dashboard test/observability test/e2e test/cluster
 
 .PHONY: help
 help: ## Show this list
@@ -31,7 +31,7 @@ bin/devstack:
 
 .PHONY: test
 test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack test/dashboard test/observability; do \
+	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack test/bench test/dashboard test/observability; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
 	done
 
@@ -42,6 +42,7 @@ e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hyd
 	@for module in test/image test/devstack test/dashboard test/observability test/e2e; do \
 		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
 	done
+	@echo "== bench-quick" && $(MAKE) --no-print-directory bench-quick
 
 .PHONY: lint
 lint: ## Check format, code, and known vulnerabilities
@@ -77,9 +78,12 @@ fuzz: ## Send anything at all to POST /, to the Slack routes and to the settings
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s .
 
 .PHONY: bench
-bench: ## Measure; docs/performance.md says how to read it
-	$(GO) test -run '^$$' -bench . ./handler ./function
-	cd test/conformance && $(GO) test -run '^$$' -bench . .
+bench: ## Measure, beside what else one could run, ten minutes; writes the tables of docs/performance.md
+	@cd test/bench && $(GO) run .
+
+.PHONY: bench-quick
+bench-quick: ## See that everything is measured and nothing is far off, a minute or two; writes nothing
+	@cd test/bench && $(GO) run . -quick
 
 .PHONY: dashboard
 dashboard: ## Make Grafana's dashboard anew, and its pictures from five minutes on real servers

@@ -1,0 +1,56 @@
+// Command promhttp shows with promhttp, and nothing around it, what the function shows: the function's own collectors, registered as it
+// does, so that both show the same series.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"coffeebuddy/checks"
+	"coffeebuddy/handler"
+	"coffeebuddy/slack"
+	"coffeebuddy/test/bench/internal/served"
+)
+
+func main() {
+	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second},
+		checks.NewOry(os.Getenv("ORY_BASE_URL")),
+		checks.NewVault(checks.VaultConfig{Address: os.Getenv("VAULT_ADDR"), Token: checks.FixedToken(os.Getenv("VAULT_TOKEN"))}))
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coffeebuddy_build_info", Help: "Always 1; its labels say which build runs.",
+			ConstLabels: prometheus.Labels{"app": "coffeebuddy", "version": "unknown", "revision": "unknown", "goversion": "go"},
+		}),
+		readiness,
+		prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coffeebuddy_vault_token_expiry_timestamp_seconds",
+			Help: "When the Vault token expires, as of its last lookup or renewal; 0 for never, and before the first.",
+		}),
+	)
+	// Made for the collectors that it registers, and not served.
+	h, err := handler.New(handler.Config{
+		App: "coffeebuddy", Environment: "dev", Version: "bench", Started: time.Now(),
+		Ready:       func(context.Context) handler.Readiness { return handler.Readiness{} },
+		MetricsPath: "/metrics", Registry: registry, Log: slog.New(slog.DiscardHandler), EventsInFlight: 32, EventTimeout: 10 * time.Second,
+	})
+	if err != nil {
+		served.Exit(err)
+	}
+	if _, err := slack.New(h, slack.Config{Registry: registry}); err != nil {
+		served.Exit(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health/live", served.Live)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	served.Run(mux)
+}

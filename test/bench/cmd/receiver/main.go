@@ -1,0 +1,50 @@
+// Command receiver is this project's handler as the function serves it, with what the function itself has not: a receiver that returns
+// nothing (for the type coffee.ordered) and, with DEPENDENCIES=n, n dependencies that ask nobody.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"coffeebuddy/checks"
+	"coffeebuddy/handler"
+	"coffeebuddy/test/bench/internal/served"
+)
+
+type dependency string
+
+func (d dependency) Name() string              { return string(d) }
+func (dependency) Check(context.Context) error { return nil }
+
+func main() {
+	n, _ := strconv.Atoi(os.Getenv("DEPENDENCIES")) // none where there is no such number
+	var all []checks.Checker
+	for i := range n {
+		all = append(all, dependency(fmt.Sprintf("dependency-%d", i)))
+	}
+	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second}, all...)
+	h, err := handler.New(handler.Config{
+		App: "coffeebuddy", Environment: "prod", Version: "bench", Started: time.Now(),
+		Ready: func(ctx context.Context) handler.Readiness {
+			v := readiness.Verdict(ctx)
+			return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
+		},
+		MetricsPath: "/metrics", Registry: prometheus.NewRegistry(),
+		Log:            slog.New(slog.NewJSONHandler(os.Stdout, nil)).With("app", "coffeebuddy", "environment", "prod"),
+		EventsInFlight: 32, EventTimeout: 10 * time.Second,
+	})
+	if err != nil {
+		served.Exit(err)
+	}
+	if err := h.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) { return nil, nil }); err != nil {
+		served.Exit(err)
+	}
+	served.Run(h)
+}
