@@ -81,6 +81,7 @@ func run(ctx context.Context, root string, quick bool, only string) (err error) 
 		return err
 	}
 	b.results.LoadBefore = load()
+	var failed []error
 	for _, step := range []struct {
 		name string
 		run  func(context.Context) error
@@ -97,16 +98,18 @@ func run(ctx context.Context, root string, quick bool, only string) (err error) 
 		}
 		at := time.Now()
 		progress("%s", step.name)
-		if err := step.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
+		err := step.run(ctx)
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
+		}
+		if err != nil { // the other steps' figures are worth having
+			failed = append(failed, fmt.Errorf("%s: %w", step.name, err))
 		}
 		progress("%s: took %s", step.name, time.Since(at).Round(time.Second))
 	}
 	b.results.Took = time.Since(began)
-	return errors.Join(b.publish(!quick && only == ""), b.results.broken(only == ""))
+	failed = append(failed, b.publish(!quick && only == "" && len(failed) == 0), b.results.broken(only == ""))
+	return errors.Join(failed...)
 }
 
 // prepare builds the programs, starts a real Vault and a real Hydra, and says what there is to measure.
@@ -167,10 +170,10 @@ func (b *bench) publish(write bool) error {
 		return err
 	}
 	bin := filepath.Join(b.root, "bin") // not committed
-	if err := errors.Join(os.MkdirAll(bin, 0o755), os.WriteFile(filepath.Join(bin, "bench.json"), figures, 0o644)); err != nil {
-		return err
-	}
-	return rewrite(filepath.Join(b.root, "docs", "performance.md"), text)
+	return errors.Join(
+		os.MkdirAll(bin, 0o755), os.WriteFile(filepath.Join(bin, "bench.json"), figures, 0o644),
+		rewrite(filepath.Join(b.root, "docs", "performance.md"), text),
+	)
 }
 
 func progress(format string, values ...any) {

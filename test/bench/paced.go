@@ -31,7 +31,7 @@ func openLoop(to *server, r request, perSecond float64, span time.Duration, conn
 		total  = sample{span: span}
 		asking sync.WaitGroup
 	)
-	for range min(conns, count) {
+	for range min(conns, count, max(1, int(3*perSecond))) { // more would each be silent for so long that servers close them
 		asking.Go(func() {
 			s := answerDue(to, r, due, end)
 			mu.Lock()

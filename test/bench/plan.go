@@ -20,10 +20,10 @@ type plan struct {
 // fullPlan is for the documentation: about ten minutes.
 func fullPlan() plan {
 	return plan{
-		throughputRounds: 24, throughputSpan: 200 * time.Millisecond,
-		latencyRounds: 5, latencySpan: time.Second, hungSpan: 4 * time.Second,
+		throughputRounds: 20, throughputSpan: 200 * time.Millisecond,
+		latencyRounds: 4, latencySpan: time.Second, hungSpan: 3500 * time.Millisecond,
 		starts: 300, pythonStarts: 20, allocating: 5000,
-		upstreamSpan: 10 * time.Second,
+		upstreamSpan: 9 * time.Second,
 		growthRounds: 20, growthSpan: 200 * time.Millisecond,
 	}
 }

@@ -126,7 +126,7 @@ func (s *server) allocated() (float64, error) {
 		const name = "\ngo_memstats_mallocs_total "
 		_, after, ok := bytes.Cut(body, []byte(name))
 		if !ok {
-			return 0, fmt.Errorf("%s does not show%s", s.name, name)
+			return 0, fmt.Errorf("%s does not show %q", s.name, name)
 		}
 		body, _, _ = bytes.Cut(after, []byte("\n"))
 	}
