@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // A row is a request to one server, in the tables.
@@ -105,14 +106,22 @@ func (b *bench) launch(ctx context.Context) (*fleet, error) {
 	return f, f.warm(ctx)
 }
 
-// warm waits until those that have a readiness are ready.
+// warm waits until those that have a readiness are ready, and gives the histograms that are scraped something to show.
 func (f *fleet) warm(ctx context.Context) error {
-	for _, s := range []*server{f.function, f.quiet, f.health, f.periodic, f.fastapi, f.fastapiPlayed} {
+	probe := get("/health/ready", 200)
+	for _, s := range []*server{f.function, f.quiet, f.health, f.periodic, f.promhttp, f.fastapi, f.fastapiPlayed} {
 		if s == nil {
 			continue
 		}
-		if err := s.becomes(ctx, get("/health/ready", 200)); err != nil {
+		if err := s.becomes(ctx, probe); err != nil {
 			return err
+		}
+	}
+	for _, s := range []*server{f.function, f.promhttp} {
+		for _, r := range []request{probe, get("/health/live", 200), event("binary", "boson.fn", 200)} {
+			if _, err := closedLoop(s, r, 8, 300*time.Millisecond); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

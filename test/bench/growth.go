@@ -41,7 +41,7 @@ func (b *bench) growth(ctx context.Context) error {
 	for range b.growthRounds {
 		for _, of := range rows {
 			for _, m := range of {
-				if _, err := m.rate(b.growthSpan); err != nil {
+				if _, err := m.rate(ctx, b.growthSpan); err != nil {
 					return err
 				}
 			}

@@ -54,6 +54,9 @@ func (b *bench) latency(ctx context.Context) error {
 		progress("latency: round %d of %d", round+1, b.latencyRounds)
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, p := range order {
+			if err := p.server.refresh(ctx); err != nil {
+				return err
+			}
 			s := openLoop(p.server, p.request, float64(p.rate), p.span, p.conns(p.most))
 			if err := s.err(); err != nil {
 				return fmt.Errorf("%s, %s: %w", p.what, p.server.name, err)

@@ -100,7 +100,7 @@ const throughputWords = `Eight connections (for metrics four, which is what the 
 to bare net/http, measured before and after in the same round. The client and, where they are asked, Vault and Hydra are on the same cores. Processor time is the
 server's own, of all its processes. Allocations are heap objects, by the runtime's own count before and after, what net/http allocates included.
 An event has 100 bytes; this function's log line of each goes to /dev/null, the others write none. The CloudEvents SDK's receiver, and func-go, which is built on it, now and then leave
-one of several requests unanswered until another one comes: what was still unanswered at the end of a round is counted.`
+one of several requests unanswered until another one comes, and then that one; they are started anew for each round, and what was unanswered at its end is counted.`
 
 func (r *results) throughputTable() string {
 	t := newTable("", "requests per second", "quartiles", "ratio to bare", "quartiles", "µs of processor each", "allocations each", "unanswered")
@@ -130,7 +130,7 @@ func (r *results) metricsWords() string {
 		}
 		return 0
 	}
-	words := fmt.Sprintf("Metrics are asked for as plain text. promhttp alone has the function's own collectors in its registry and no handler around it: %d lines in %s bytes, the function %d in %s.",
+	words := fmt.Sprintf("Metrics are asked for as plain text. promhttp alone has the function's own collectors in its registry, after the same kinds of requests, and no handler around it: %d lines in %s bytes, the function %d in %s.",
 		r.Series[1], thousands(float64(size(promhttpName))), r.Series[0], thousands(float64(size(functionName))))
 	if n := size(fastapiName); n > 0 {
 		words += fmt.Sprintf(" The FastAPI service has its own few, %s bytes.", thousands(float64(n)))

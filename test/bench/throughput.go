@@ -52,18 +52,18 @@ func (b *bench) throughput(ctx context.Context) error {
 	for round := range b.throughputRounds {
 		progress("throughput: round %d of %d", round+1, b.throughputRounds)
 		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		before, err := bare.rate(b.throughputSpan)
+		before, err := bare.rate(ctx, b.throughputSpan)
 		if err != nil {
 			return err
 		}
 		for pair := range (len(all) + 1) / 2 {
 			two := all[2*pair : min(2*pair+2, len(all))]
 			for _, m := range two {
-				if _, err := m.rate(b.throughputSpan); err != nil {
+				if _, err := m.rate(ctx, b.throughputSpan); err != nil {
 					return err
 				}
 			}
-			after, err := bare.rate(b.throughputSpan)
+			after, err := bare.rate(ctx, b.throughputSpan)
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,10 @@ func (b *bench) throughput(ctx context.Context) error {
 }
 
 // rate is one round of a row.
-func (m *measured) rate(span time.Duration) (float64, error) {
+func (m *measured) rate(ctx context.Context, span time.Duration) (float64, error) {
+	if err := m.server.refresh(ctx); err != nil {
+		return 0, err
+	}
 	used := processorTime(m.server.PID())
 	c, err := closedLoop(m.server, m.request, m.conns(8), span)
 	if err != nil {

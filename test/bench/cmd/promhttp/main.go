@@ -1,5 +1,5 @@
 // Command promhttp shows with promhttp, and nothing around it, what the function shows: the function's own collectors, registered as it
-// does, so that both show the same series.
+// does, so that both show the same series. The function's handler answers the other routes.
 package main
 
 import (
@@ -37,10 +37,13 @@ func main() {
 			Help: "When the Vault token expires, as of its last lookup or renewal; 0 for never, and before the first.",
 		}),
 	)
-	// Made for the collectors that it registers, and not served.
+	// For the collectors that it registers, and so that these can be given something to show; metrics are not asked of it.
 	h, err := handler.New(handler.Config{
 		App: "coffeebuddy", Environment: "dev", Version: "bench", Started: time.Now(),
-		Ready:       func(context.Context) handler.Readiness { return handler.Readiness{} },
+		Ready: func(ctx context.Context) handler.Readiness {
+			v := readiness.Verdict(ctx)
+			return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
+		},
 		MetricsPath: "/metrics", Registry: registry, Log: slog.New(slog.DiscardHandler), EventsInFlight: 32, EventTimeout: 10 * time.Second,
 	})
 	if err != nil {
@@ -50,7 +53,7 @@ func main() {
 		served.Exit(err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health/live", served.Live)
+	mux.Handle("/", h)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	served.Run(mux)
 }
