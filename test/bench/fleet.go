@@ -106,7 +106,7 @@ func (b *bench) launch(ctx context.Context) (*fleet, error) {
 	return f, f.warm(ctx)
 }
 
-// warm waits until those that have a readiness are ready, and gives the histograms that are scraped something to show.
+// warm waits until those that have a readiness are ready.
 func (f *fleet) warm(ctx context.Context) error {
 	probe := get("/health/ready", 200)
 	for _, s := range []*server{f.function, f.quiet, f.health, f.periodic, f.promhttp, f.fastapi, f.fastapiPlayed} {
@@ -117,8 +117,13 @@ func (f *fleet) warm(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// prime gives the histograms that are scraped something to show.
+func (f *fleet) prime() error {
 	for _, s := range []*server{f.function, f.promhttp} {
-		for _, r := range []request{probe, get("/health/live", 200), event("binary", "boson.fn", 200)} {
+		for _, r := range []request{get("/health/ready", 200), get("/health/live", 200), event("binary", "boson.fn", 200)} {
 			if _, err := closedLoop(s, r, 8, 300*time.Millisecond); err != nil {
 				return err
 			}

@@ -44,6 +44,9 @@ func (b *bench) latency(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := f.prime(); err != nil {
+		return err
+	}
 	all, err := b.pacedRows(ctx, f)
 	if err != nil {
 		return err

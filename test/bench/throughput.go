@@ -39,6 +39,9 @@ func (b *bench) throughput(ctx context.Context) error {
 		return err
 	}
 	idle := f.resident()
+	if err := f.prime(); err != nil {
+		return err
+	}
 	var all []*measured
 	for _, r := range f.rows() {
 		m := &measured{row: r}
