@@ -111,6 +111,24 @@ func TestHealthAnswers(t *testing.T) {
 	}
 }
 
+// TestLongHealthAnswerIsSentInOnePiece: one of many dependencies does not fit into
+// net/http's buffer.
+func TestLongHealthAnswerIsSentInOnePiece(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	long := []byte(strings.Repeat("x", 3000) + "\n")
+	server := httptest.NewServer(newFunction(t, func(c *handler.Config) {
+		c.Ready = func(context.Context) handler.Readiness { return handler.Readiness{Ready: true, JSON: long} }
+	}))
+	defer server.Close()
+	for _, method := range []string{"GET", "HEAD"} {
+		resp := raw(t, server.Listener.Addr(), method+" /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", method)
+		is.Equal(resp.ContentLength, int64(len(long)))
+		is.Equal(len(resp.TransferEncoding), 0)
+		resp.Body.Close()
+	}
+}
+
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(newFunction(t))
