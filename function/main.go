@@ -49,7 +49,7 @@ func run() error {
 
 // serve returns when all is answered after the first signal, or at once on the second.
 func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listener net.Listener, signals <-chan os.Signal) error {
-	silent := &silentConns{open: make(map[net.Conn]bool)}
+	silent := new(silentConns)
 	server := newServer(function, settings)
 	server.ConnState = silent.changed
 	function.Listening()

@@ -38,26 +38,19 @@ func cause(err error) error {
 
 // silentConns are the connections that have not sent a whole request yet. http.Server
 // waits up to 5 s for them when it shuts down, though there is nothing to answer.
-type silentConns struct {
-	mu   sync.Mutex
-	open map[net.Conn]bool
-}
+type silentConns struct{ open sync.Map }
 
 // changed is the server's ConnState hook.
 func (s *silentConns) changed(conn net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if state == http.StateNew {
-		s.open[conn] = true
+		s.open.Store(conn, nil)
 	} else {
-		delete(s.open, conn)
+		s.open.Delete(conn)
 	}
 }
 
 func (s *silentConns) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for conn := range s.open {
-		_ = conn.Close()
+	for conn := range s.open.Range {
+		_ = conn.(net.Conn).Close()
 	}
 }
