@@ -133,7 +133,7 @@ func (r *Readiness) record(d *dependency, run *run, err error) {
 		d.failed = now
 	}
 	r.metrics.checked(d, now.Sub(run.began))
-	r.verdict = nil
+	r.forget()
 	r.settle(now)
 	close(r.changed)
 	r.changed = make(chan struct{})

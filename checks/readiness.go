@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,16 @@ type Readiness struct {
 	everReady    bool          // OnReady was called
 	changed      chan struct{} // closed, and replaced, when a result is recorded
 	verdict      *Verdict      // as last told; nil when a result has come since
+
+	// healthy is for all probes at once, without the lock.
+	healthy atomic.Pointer[healthy]
+}
+
+// A healthy verdict says that all is well. It stands until the first dependency is no
+// longer fresh, or something has changed.
+type healthy struct {
+	verdict *Verdict
+	until   time.Time
 }
 
 // New returns a Readiness over checkers with distinct names. It asks nobody
@@ -68,6 +79,9 @@ func New(options Options, checkers ...Checker) *Readiness {
 // verdict, if that is not older than 30 s.
 func (r *Readiness) Verdict(ctx context.Context) *Verdict {
 	asked := time.Now()
+	if h := r.healthy.Load(); h != nil && asked.Before(h.until) {
+		return h.verdict
+	}
 	r.mu.Lock()
 	r.startDue(asked)
 	known, verdict, changed := r.look(asked, asked)
@@ -97,7 +111,8 @@ func (r *Readiness) Verdict(ctx context.Context) *Verdict {
 func (r *Readiness) Drain() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.draining, r.verdict = true, nil
+	r.draining = true
+	r.forget()
 	r.settle(time.Now())
 }
 
@@ -162,7 +177,30 @@ func (r *Readiness) tell(now time.Time) *Verdict {
 		status = StatusDegraded
 	}
 	r.verdict = newVerdict(status, components, status != StatusReady && (failing == 0 || failing > hopeless))
+	if r.ready && failing == 0 {
+		r.healthy.Store(&healthy{r.verdict, r.freshUntil(now)})
+	}
 	return r.verdict
+}
+
+// freshUntil returns when the first dependency is no longer fresh, for those that are at
+// now. The lock is held.
+func (r *Readiness) freshUntil(now time.Time) time.Time {
+	span := min(r.options.TTL, maxAge)
+	until := now.Add(span)
+	for _, d := range r.dependencies {
+		if end := d.checkedAt.Add(span); end.Before(until) {
+			until = end
+		}
+	}
+	return until
+}
+
+// forget drops the verdict that was told, because something has changed. The lock is
+// held.
+func (r *Readiness) forget() {
+	r.verdict = nil
+	r.healthy.Store(nil)
 }
 
 // readyAt reports whether the function is ready at now. The lock is held.

@@ -1,0 +1,37 @@
+package checks_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"coffeebuddy/checks"
+)
+
+// well is a dependency that has never anything wrong.
+type well string
+
+func (w well) Name() string                { return string(w) }
+func (w well) Check(context.Context) error { return nil }
+
+// BenchmarkVerdict is probes from all processors at once, answered from memory.
+func BenchmarkVerdict(b *testing.B) {
+	for _, dependencies := range []int{2, 32} {
+		b.Run(fmt.Sprint(dependencies), func(b *testing.B) {
+			var all []checks.Checker
+			for n := range dependencies {
+				all = append(all, well(fmt.Sprint("dependency", n)))
+			}
+			r := checks.New(checks.Options{TTL: time.Second, Timeout: time.Second}, all...)
+			b.ReportAllocs()
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					if !r.Verdict(b.Context()).Ready() {
+						b.Error("not ready")
+					}
+				}
+			})
+		})
+	}
+}
