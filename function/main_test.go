@@ -442,12 +442,14 @@ func TestProbesOfAHungVault(t *testing.T) {
 		return slowest
 	}
 	best := time.Hour
-	for range 20 { // a machine that is busy with other tests is late with anything, but not each time
+	// A machine that is busy with other tests is late with anything, but not each time. Once the check has ended by its
+	// deadline nobody waits any more.
+	for began := time.Now(); time.Since(began) < 8*time.Second; {
 		if best = min(best, burst()); best < 100*time.Millisecond {
 			return
 		}
 	}
-	t.Fatalf("of 20 bursts of probes each had one that took %s or longer", best)
+	t.Fatalf("each burst of probes had one that took %s or longer", best)
 }
 
 func TestNothingIsLeftBehind(t *testing.T) {

@@ -111,7 +111,8 @@ func (r *results) broken(everything bool) error {
 			continue
 		}
 		all.unless(l.Unanswered == 0, "%s: %d requests were not answered", l.What, l.Unanswered)
-		all.unless(l.P99 < 100+stalls, "%s at %d a second: p99 is %.1f ms", l.What, l.Rate, l.P99)
+		all.unless(l.P50 < 100, "%s at %d a second: p50 is %.1f ms", l.What, l.Rate, l.P50)
+		all.unless(l.P99 < 1000+stalls, "%s at %d a second: p99 is %.1f ms", l.What, l.Rate, l.P99)
 	}
 	for _, u := range r.Upstream {
 		if u.Who != functionName {
@@ -122,7 +123,7 @@ func (r *results) broken(everything bool) error {
 		all.unless(u.Oldest < 3, "at %d probes a second a verdict is %.1f s old", u.Rate, u.Oldest)
 	}
 	if few, many, ok := r.grown(); ok {
-		all.unless(many.CPU < 1.5*few.CPU, "ready takes %.1f µs with %d dependencies and %.1f µs with %d", many.CPU, many.Dependencies, few.CPU, few.Dependencies)
+		all.unless(many.CPU < 2*few.CPU, "ready takes %.1f µs with %d dependencies and %.1f µs with %d", many.CPU, many.Dependencies, few.CPU, few.Dependencies)
 	}
 	if everything {
 		wanted := 10

@@ -62,7 +62,7 @@ func TestClosedLoopCountsWhatWasAnswered(t *testing.T) {
 	is := is.New(t)
 	var asked atomic.Int64
 	s := serve(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
-	c, err := closedLoop(s, get("/", 200), 4, 50*time.Millisecond)
+	c, err := closedLoop(s, get("/", 200), 4, 500*time.Millisecond)
 	is.NoErr(err)
 	is.Equal(c.unanswered, 0)
 	is.True(c.answered > 0)

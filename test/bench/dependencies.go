@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -93,11 +94,8 @@ func dead(ctx context.Context) (url string, err error) {
 }
 
 func freeAddress(ctx context.Context) (string, error) {
-	listener, err := listen(ctx)
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
+	port, err := devstack.FreePort(ctx)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 func listen(ctx context.Context) (net.Listener, error) {

@@ -39,7 +39,8 @@ func thisMachine() machine {
 		}
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.Kernel = "Linux " + strings.TrimSpace(string(release))
+		version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-") // what follows names who has built it
+		m.Kernel = "Linux " + version
 	}
 	return m
 }

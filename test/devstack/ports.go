@@ -76,6 +76,19 @@ func isFree(stacks, host string, port int) (bool, error) {
 	return true, listener.Close()
 }
 
+// FreePort returns a loopback port that nobody listens on now, for a program that is told its port. It is below those that systems
+// hand out to outgoing connections, any of which could take it before the program does, and above those that stacks reserve.
+func FreePort(ctx context.Context) (int, error) {
+	const first, last = 30000, 32767
+	for range 1000 {
+		port := first + rand.IntN(last-first+1)
+		if listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(defaultHost, strconv.Itoa(port))); err == nil {
+			return port, listener.Close()
+		}
+	}
+	return 0, fmt.Errorf("no port from %d to %d is free", first, last)
+}
+
 // urlHost returns the host to dial for a server that listens on host.
 func urlHost(host string) string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {

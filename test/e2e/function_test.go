@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -46,7 +45,11 @@ type function struct {
 // it by then but a connection.
 func start(t *testing.T, variables ...string) *function {
 	t.Helper()
-	port := freePort(t)
+	free, err := devstack.FreePort(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := strconv.Itoa(free)
 	address := net.JoinHostPort("127.0.0.1", port)
 	f := &function{
 		url: "http://" + address,
@@ -56,7 +59,6 @@ func start(t *testing.T, variables ...string) *function {
 		last:    state{vault: "pending", ory: "pending"},
 	}
 	ctx := context.WithoutCancel(t.Context()) // t's ends before its cleanups, where the function must still be there
-	var err error
 	f.Process, err = devstack.StartProcess(ctx, devstack.Command{
 		Name: "function",
 		Path: setting[string](functionFlag),
@@ -157,22 +159,6 @@ func connects(ctx context.Context, address string) error {
 		return err
 	}
 	return connection.Close()
-}
-
-// freePort returns a port below those that the system hands out to outgoing connections, any of which could take it before the
-// function does, and above those that devstack reserves.
-func freePort(t *testing.T) string {
-	t.Helper()
-	const first, last = 30000, 32767
-	for range 1000 {
-		port := strconv.Itoa(first + rand.IntN(last-first))
-		if listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port)); err == nil {
-			listener.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // eventually polls a condition.

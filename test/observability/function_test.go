@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,16 +36,14 @@ type function struct {
 func start(t *testing.T, executable string, variables ...string) function {
 	t.Helper()
 	is := is.New(t)
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	number, err := devstack.FreePort(t.Context())
 	is.NoErr(err)
-	address := listener.Addr().String()
-	is.NoErr(listener.Close())
-	_, port, err := net.SplitHostPort(address)
-	is.NoErr(err)
+	port := strconv.Itoa(number)
+	address := net.JoinHostPort("127.0.0.1", port)
 	process, err := devstack.StartProcess(t.Context(), devstack.Command{
 		Name: "function", Path: executable, Log: filepath.Join(t.TempDir(), "log"),
 		Env: append([]string{
-			"PORT=" + port, "COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_CHECK_TTL=50ms", "COFFEEBUDDY_CHECK_TIMEOUT=1s",
+			"PORT=" + port, "COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_CHECK_TTL=50ms",
 			"COFFEEBUDDY_SLACK_SECRET=secret/coffeebuddy/slack#signing_secret",
 		}, variables...),
 		Ready: func(ctx context.Context) error {

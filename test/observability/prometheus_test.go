@@ -25,9 +25,9 @@ import (
 type watch struct {
 	*devstack.Prometheus
 
-	file    string                     // of the targets
-	targets map[string]target          // by namespace; each has one pod
-	seen    map[string]map[string]bool // the alerts that were pending or firing, by namespace
+	file    string                              // of the targets
+	targets map[string]target                   // by namespace; each has one pod
+	seen    map[string]map[string]time.Duration // for how long alerts were pending or firing at most, by namespace
 }
 
 // A target is what Prometheus' discovery finds.
@@ -41,7 +41,7 @@ func startWatch(t *testing.T) *watch {
 	is := is.New(t)
 	w := &watch{
 		file:    filepath.Join(t.TempDir(), "targets.json"),
-		targets: make(map[string]target), seen: make(map[string]map[string]bool),
+		targets: make(map[string]target), seen: make(map[string]map[string]time.Duration),
 	}
 	is.NoErr(w.write())
 	prometheus, err := devstack.StartPrometheus(t.Context(), devstack.PrometheusOptions{Config: configuration(t, w.file)})
@@ -114,7 +114,10 @@ func (w *watch) look(t *testing.T) {
 	is := is.New(t)
 	var answer struct {
 		Data struct {
-			Alerts []struct{ Labels, Annotations map[string]string }
+			Alerts []struct {
+				Labels, Annotations map[string]string
+				ActiveAt            time.Time
+			}
 		}
 	}
 	is.NoErr(w.get(t.Context(), "/api/v1/alerts", &answer))
@@ -127,15 +130,25 @@ func (w *watch) look(t *testing.T) {
 			}
 		}
 		if w.seen[namespace] == nil {
-			w.seen[namespace] = make(map[string]bool)
+			w.seen[namespace] = make(map[string]time.Duration)
 		}
-		w.seen[namespace][name] = true
+		w.seen[namespace][name] = max(w.seen[namespace][name], time.Since(alert.ActiveAt))
 	}
 }
 
 // has reports whether all of these alerts were seen in a namespace.
 func (w *watch) has(namespace string, alerts []string) bool {
-	return !slices.ContainsFunc(alerts, func(alert string) bool { return !w.seen[namespace][alert] })
+	return !slices.ContainsFunc(alerts, func(alert string) bool { return w.seen[namespace][alert] == 0 })
+}
+
+// lasting returns the alerts of a namespace that are more than one late answer of a busy machine.
+func (w *watch) lasting(namespace string) (alerts []string) {
+	for alert, active := range w.seen[namespace] {
+		if active > 10*time.Second {
+			alerts = append(alerts, alert)
+		}
+	}
+	return alerts
 }
 
 // value returns what a query finds, if that is one series.

@@ -136,5 +136,5 @@ func configuration(t *testing.T, targets string) string {
 		is.Equal(strings.Count(config, before), 1)
 		config = strings.Replace(config, before, after, 1)
 	}
-	return "global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}\n" + config
+	return "global: {scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s}\n" + config
 }

@@ -117,7 +117,7 @@ func ready() row {
 		{
 			kind: lines, title: "Mean duration of probes", width: 8, unit: units.Seconds, empty: "no probe",
 			description: "/health/ready waits for a check 60 ms at most, whatever the dependencies do; the dashed line is at the 0.1 s after which Knative gives up. " +
-				"[Measured](${repository}/docs/performance.md#probes)",
+				"[Measured](${repository}/docs/performance.md#latency)",
 			queries: []query{{
 				`sum by (route) (rate(coffeebuddy_http_request_duration_seconds_sum{$pods, route=~"/health/.+"}[$__rate_interval])) ` +
 					`/ (sum by (route) (rate(coffeebuddy_http_request_duration_seconds_count{$pods, route=~"/health/.+"}[$__rate_interval])) > 0)`, "{{route}}",

@@ -37,12 +37,12 @@ func runtime() row {
 		},
 		{
 			kind: lines, title: "Longest pause of the collector", width: 8, unit: units.Seconds, empty: "no pod",
-			description: "The longest pause of late, by pod. Above some milliseconds the pod is short of CPU, and probes suffer. [Probes](${repository}/docs/performance.md#probes)",
+			description: "The longest pause of late, by pod. Above some milliseconds the pod is short of CPU, and probes suffer. [Measured](${repository}/docs/performance.md#latency)",
 			queries:     []query{{`max by (pod) (go_gc_duration_seconds{$pods, quantile=~"1|1.0"}` + ours + `)`, "{{pod}}"}},
 		},
 		{
 			kind: lines, title: "Open files", width: 8, unit: units.Short, empty: "no pod",
-			description: "Connections and files, by pod. A line that climbs and never comes back is connections that nobody closes. [Probes](${repository}/docs/performance.md#probes)",
+			description: "Connections and files, by pod. A line that climbs and never comes back is connections that nobody closes. [Measured](${repository}/docs/performance.md#chaos)",
 			queries:     []query{{`sum by (pod) (process_open_fds{$pods}` + ours + `)`, "{{pod}}"}},
 		},
 	}}

@@ -3,7 +3,6 @@ package live
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -25,18 +24,14 @@ type pod struct {
 	ready          atomic.Bool       // by its own account
 }
 
-// newPod returns a pod that is not started, at a port of its own. Ports are below those that the system hands out to
-// outgoing connections, any of which could take it before the function does.
+// newPod returns a pod that is not started, at a port of its own.
 func newPod(ctx context.Context, revision, suffix string) (*pod, error) {
-	const first, last = 30000, 32767
-	for range 1000 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
-		if listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address); err == nil {
-			listener.Close()
-			return &pod{name: revision + "-deployment-" + suffix, revision: revision, address: address}, nil
-		}
+	port, err := devstack.FreePort(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("a port for pod %s: %w", suffix, err)
 	}
-	return nil, fmt.Errorf("no port for pod %s is free", suffix)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return &pod{name: revision + "-deployment-" + suffix, revision: revision, address: address}, nil
 }
 
 // scraped is what Prometheus knows of the pod, with the labels of a cluster's scrape configuration.
@@ -61,9 +56,15 @@ func (p *pod) start(ctx context.Context, program, dir string, environment []stri
 		return err
 	}
 	go func() {
-		for tick := time.NewTicker(time.Second); ctx.Err() == nil; <-tick.C {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for ctx.Err() == nil {
 			ready, err := p.answers(ctx, "/health/ready")
 			p.ready.Store(err == nil && ready)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
 		}
 	}()
 	return nil
