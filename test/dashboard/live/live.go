@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"coffeebuddy/test/devstack"
+
+	"github.com/prometheus/client_golang/api"
+	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
 )
 
 // A Run is a story that was played.
@@ -131,7 +135,7 @@ func (s *story) play(ctx context.Context) error {
 			s.a.process.Kill()
 			return s.a.process.Start(ctx)
 		}},
-		{1, "the end", func(context.Context) error { return nil }},
+		{1, "the end", s.scraped},
 	} {
 		if err := s.until(ctx, step.at); err != nil {
 			return err
@@ -142,6 +146,33 @@ func (s *story) play(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// scraped waits until Prometheus has seen that pod a has started again. On a busy machine that takes a scrape or two more.
+func (s *story) scraped(ctx context.Context) error {
+	client, err := api.NewClient(api.Config{Address: s.prometheus.URL})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	query := fmt.Sprintf(`changes(process_start_time_seconds{pod=%[1]q}[5m]) > 0 and on (pod) up{pod=%[1]q} == 1`, s.a.name)
+	for {
+		value, _, _, err := prometheus.NewAPI(client).Query(ctx, query, time.Now())
+		if err != nil {
+			return fmt.Errorf("ask for the start of %s: %w", s.a.name, err)
+		}
+		if found, ok := value.(model.Vector); ok && len(found) > 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the new start of %s was not scraped: %w", s.a.name, ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 // until waits for a part of the story.
