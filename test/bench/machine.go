@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
+
+	"coffeebuddy/test/bench/internal/processes"
 )
 
 // A version of something that was measured, or measured with.
@@ -59,49 +58,12 @@ func fieldOf(file, name string) (string, bool) {
 	return "", false
 }
 
-// family returns the process and those that it has started, and so on.
-func family(pid int) []int {
-	pids := []int{pid}
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is a good one
-	for _, list := range lists {
-		children, err := os.ReadFile(list)
-		if err != nil {
-			continue // it has just ended
-		}
-		for child := range strings.FieldsSeq(string(children)) {
-			if n, err := strconv.Atoi(child); err == nil {
-				pids = append(pids, family(n)...)
-			}
-		}
-	}
-	return pids
-}
-
 // processorTime is what a process and those it has started have used so far.
-func processorTime(pid int) time.Duration {
-	const tick = 10 * time.Millisecond // Linux' USER_HZ
-	var ticks int64
-	for _, pid := range family(pid) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue
-		}
-		// After the name, which is in brackets and may hold any character: utime and stime are the 12th and 13th.
-		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-		if len(fields) < 13 {
-			continue
-		}
-		for _, field := range fields[11:13] {
-			n, _ := strconv.ParseInt(field, 10, 64) // the kernel writes numbers
-			ticks += n
-		}
-	}
-	return time.Duration(ticks) * tick
-}
+func processorTime(pid int) time.Duration { return processes.Time(processes.Family(pid)...) }
 
 // resident returns the memory of a process and those it has started, in MiB. What they share with each other is counted once.
 func resident(pid int) float64 {
-	kib, pids := 0.0, family(pid)
+	kib, pids := 0.0, processes.Family(pid)
 	for _, pid := range pids {
 		file, name := fmt.Sprintf("/proc/%d/status", pid), "VmRSS:"
 		if len(pids) > 1 {

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/test/bench/internal/processes"
 	"coffeebuddy/test/devstack"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -126,7 +126,7 @@ func (p *pods) look() look {
 		}
 	}
 	for i, pid := range []int{p.vault, p.hydra, os.Getpid()} {
-		l.cpu[i] = cpu(pid)
+		l.cpu[i] = processes.Time(pid)
 	}
 	return l
 }
@@ -175,17 +175,4 @@ func label(m *dto.Metric, name string) string {
 		}
 	}
 	return ""
-}
-
-// cpu returns the processor time that a process has had, 0 where there is no /proc.
-func cpu(pid int) time.Duration {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, after, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(after)
-	if len(fields) < 13 {
-		return 0
-	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond // a tick is 10 ms on Linux
 }
