@@ -28,13 +28,6 @@ func (s Secret) Reveal() string {
 	return s.reveal()
 }
 
-// Decode implements envconfig.Decoder. It never fails, because envconfig quotes
-// the value that did.
-func (s *Secret) Decode(text string) error {
-	*s = NewSecret(text)
-	return nil
-}
-
 // Format implements fmt.Formatter for every verb and flag.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
 

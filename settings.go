@@ -1,6 +1,7 @@
 package coffeebuddy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,13 +18,16 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-// Settings are what the function runs with, as [Load] read them.
+// Settings are what the function runs with, as [Load] read them. [Settings.table] has
+// the variable, the default and the allowed values of each.
 type Settings struct {
 	AppName     string // name in logs and in coffeebuddy_build_info
 	Environment string // dev, test or prod
+	Echo        bool   // whether the two built-in receivers are registered
 
 	HTTPHost    string // address to listen on
 	Port        int    // port to listen on
+	Connections int    // open at a time
 	MetricsPath string // a plain absolute path that is no other route
 
 	Vault VaultSettings
@@ -33,11 +38,15 @@ type Settings struct {
 	ReadyGrace   time.Duration // how long a dependency that was healthy may fail before readiness does
 
 	ShutdownTimeout time.Duration // how long in-flight work may take after SIGTERM
-	EventsInFlight  int           // events and Slack requests at a time
+	EventsInFlight  int           // receivers at a time, of events and of Slack requests
 	EventTimeout    time.Duration // deadline of one receiver
 	EventsScope     string        // OAuth2 scope that POST / needs, "" for none
+	EventsAudience  string        // must be among an access token's audiences, if it has any
 
-	Slack SlackSettings
+	Slack  SlackSettings
+	Sink   SinkSettings
+	Ledger LedgerSettings
+	OAuth  OAuthSettings
 
 	DebugAddr netip.AddrPort // loopback, port 0 for any free one; not valid for none
 	LogLevel  slog.Level
@@ -45,11 +54,15 @@ type Settings struct {
 	Unknown []string // variables that start with COFFEEBUDDY_ and mean nothing
 }
 
-// VaultSettings are usable only if Wrong is empty.
+// VaultSettings are usable only if Wrong is empty. With a Role the function logs in and
+// has neither Token nor TokenFile.
 type VaultSettings struct {
 	Address   string
 	Token     Secret
 	TokenFile string // wins over Token; read at each use
+	Role      string // to log in with, "" for none
+	AuthMount string // where the auth method of the login is mounted
+	JWTFile   string // the service account token to log in with; read at each login
 	Namespace string
 	CACert    string
 	Wrong     []Problem
@@ -61,10 +74,82 @@ type OrySettings struct {
 	Wrong   []Problem
 }
 
-// SlackSettings are of the way in for Slack, which there is only with a secret.
+// SlackSettings configures the Slack endpoints, which are disabled without a secret.
 type SlackSettings struct {
 	Secret   *checks.KV    // where Vault keeps the signing secret; nil for no Slack
 	AckAfter time.Duration // when the runtime acknowledges for a receiver that is not done
+}
+
+// SinkSettings says where events are sent, and how. Without a URL none are.
+type SinkSettings struct {
+	URL       string
+	Overrides map[string]string // extension attributes, set last on every event that is sent
+	CACerts   string            // PEM certificates to trust besides the system's
+}
+
+// LedgerSettings says where the memory of events is shared. Without a URL each process
+// has its own.
+type LedgerSettings struct {
+	URL    string     // postgres://host:port/database?sslmode=…, without user and password
+	Secret *checks.KV // where Vault has the user and the password; its Key is empty
+}
+
+// Dynamic reports whether Vault's database secrets engine makes the credentials.
+func (l LedgerSettings) Dynamic() bool {
+	return l.Secret != nil && strings.HasPrefix(l.Secret.Path, "creds/") && strings.Count(l.Secret.Path, "/") == 1
+}
+
+// OAuthSettings are for the tokens of outgoing calls.
+type OAuthSettings struct {
+	Client   *checks.KV // where Vault has client_id and client_secret; its Key is empty. Nil for none
+	TokenURL string     // Hydra's public token endpoint
+}
+
+// table has a row for each variable, in the order in which wrong values are reported.
+// Everything else follows from it: which names are known, defaults, what is allowed,
+// [Settings.MarshalJSON], and the test of docs/reference.md. Rows may use the settings
+// of rows above them.
+func (s *Settings) table(own *[]Problem) []variable {
+	vault, ory := &s.Vault.Wrong, &s.Ory.Wrong
+	return []variable{
+		{"COFFEEBUDDY_APP_NAME", own, name(&s.AppName, "coffeebuddy")},
+		{"COFFEEBUDDY_ENVIRONMENT", own, oneOf(&s.Environment, "dev", "test", "prod")},
+		{"COFFEEBUDDY_ECHO", own, boolean(&s.Echo, func() bool { return s.Environment != "prod" })},
+		{"COFFEEBUDDY_HTTP_HOST", own, host(&s.HTTPHost, "0.0.0.0")},
+		{"COFFEEBUDDY_HTTP_PORT", own, ownPort(&s.Port, 8080)},
+		{"COFFEEBUDDY_CONNECTIONS", own, number(&s.Connections, 4096, 64, 65536)},
+		{"COFFEEBUDDY_METRICS_PATH", own, metricsPath(&s.MetricsPath, "/metrics")},
+		{"COFFEEBUDDY_CHECK_TTL", own, duration(&s.CheckTTL, time.Second, 50*time.Millisecond, 15*time.Second)},
+		{"COFFEEBUDDY_CHECK_TIMEOUT", own, duration(&s.CheckTimeout, 2*time.Second, 50*time.Millisecond, 10*time.Second)},
+		{"COFFEEBUDDY_READY_GRACE", own, duration(&s.ReadyGrace, 0, 0, 24*time.Hour)},
+		{"COFFEEBUDDY_SHUTDOWN_TIMEOUT", own, duration(&s.ShutdownTimeout, 20*time.Second, time.Second, 10*time.Minute)},
+		{"COFFEEBUDDY_EVENTS_IN_FLIGHT", own, number(&s.EventsInFlight, 32, 1, 10000)},
+		{"COFFEEBUDDY_EVENT_TIMEOUT", own, duration(&s.EventTimeout, 10*time.Second, 50*time.Millisecond, 10*time.Minute)},
+		{"COFFEEBUDDY_EVENTS_SCOPE", own, scope(&s.EventsScope)},
+		{"COFFEEBUDDY_EVENTS_AUDIENCE", own, audience(&s.EventsAudience, &s.AppName)},
+		{"COFFEEBUDDY_SLACK_SECRET", own, kvKey(&s.Slack.Secret)},
+		{"COFFEEBUDDY_SLACK_ACK_AFTER", own, duration(&s.Slack.AckAfter, 1800*time.Millisecond, 100*time.Millisecond, 2*time.Second)},
+		{"COFFEEBUDDY_LEDGER", own, databaseURL(&s.Ledger.URL)},
+		{"COFFEEBUDDY_LEDGER_SECRET", own, kvPath(&s.Ledger.Secret)},
+		{"COFFEEBUDDY_OAUTH_CLIENT", own, kvPath(&s.OAuth.Client)},
+		{"COFFEEBUDDY_TOKEN_URL", own, endpoint(&s.OAuth.TokenURL)},
+		{"COFFEEBUDDY_LOG_LEVEL", own, level(&s.LogLevel)},
+		{"K_SINK", own, endpoint(&s.Sink.URL)},
+		{"K_CE_OVERRIDES", own, overrides(&s.Sink.Overrides)},
+		{"K_CA_CERTS", own, certificates(&s.Sink.CACerts)},
+		{"PORT", own, port(&s.Port)}, // Knative injects it and dials no other: it wins
+		{"COFFEEBUDDY_DEBUG_ADDR", own, debugAddr(&s.DebugAddr, &s.Port)},
+
+		{"VAULT_ADDR", vault, baseURL(&s.Vault.Address, vaultAPI)},
+		{"VAULT_NAMESPACE", vault, header(&s.Vault.Namespace)},
+		{"VAULT_CACERT", vault, file(&s.Vault.CACert, "")},
+		{"VAULT_TOKEN_FILE", vault, file(&s.Vault.TokenFile, "")},
+		{"VAULT_ROLE", vault, role(&s.Vault.Role)},
+		{"VAULT_AUTH_MOUNT", vault, mount(&s.Vault.AuthMount, "kubernetes", &s.Vault.Role)},
+		{"VAULT_JWT_FILE", vault, file(&s.Vault.JWTFile, "/var/run/secrets/vault/token")},
+		{"VAULT_TOKEN", vault, token(&s.Vault)},
+		{"ORY_BASE_URL", ory, baseURL(&s.Ory.BaseURL, oryNetwork)},
+	}
 }
 
 // A Problem is one variable that is missing or wrong: its name, and what is
@@ -73,107 +158,91 @@ type Problem struct{ Variable, Why string }
 
 func (p Problem) Error() string { return p.Variable + ": " + p.Why }
 
-// environment is each variable as it came: text, since envconfig stops at the
-// first value that does not parse, and quotes it.
-type environment struct {
-	AppName         string `envconfig:"COFFEEBUDDY_APP_NAME"`
-	Environment     string `envconfig:"COFFEEBUDDY_ENVIRONMENT"`
-	HTTPHost        string `envconfig:"COFFEEBUDDY_HTTP_HOST"`
-	HTTPPort        string `envconfig:"COFFEEBUDDY_HTTP_PORT"`
-	Port            string `envconfig:"PORT"`
-	MetricsPath     string `envconfig:"COFFEEBUDDY_METRICS_PATH"`
-	CheckTTL        string `envconfig:"COFFEEBUDDY_CHECK_TTL"`
-	CheckTimeout    string `envconfig:"COFFEEBUDDY_CHECK_TIMEOUT"`
-	ReadyGrace      string `envconfig:"COFFEEBUDDY_READY_GRACE"`
-	ShutdownTimeout string `envconfig:"COFFEEBUDDY_SHUTDOWN_TIMEOUT"`
-	EventsInFlight  string `envconfig:"COFFEEBUDDY_EVENTS_IN_FLIGHT"`
-	EventTimeout    string `envconfig:"COFFEEBUDDY_EVENT_TIMEOUT"`
-	EventsScope     string `envconfig:"COFFEEBUDDY_EVENTS_SCOPE"`
-	SlackSecret     string `envconfig:"COFFEEBUDDY_SLACK_SECRET"`
-	SlackAckAfter   string `envconfig:"COFFEEBUDDY_SLACK_ACK_AFTER"`
-	DebugAddr       string `envconfig:"COFFEEBUDDY_DEBUG_ADDR"`
-	LogLevel        string `envconfig:"COFFEEBUDDY_LOG_LEVEL"`
-	VaultAddr       string `envconfig:"VAULT_ADDR"`
-	VaultToken      Secret `envconfig:"VAULT_TOKEN"`
-	VaultTokenFile  string `envconfig:"VAULT_TOKEN_FILE"`
-	VaultNamespace  string `envconfig:"VAULT_NAMESPACE"`
-	VaultCACert     string `envconfig:"VAULT_CACERT"`
-	OryBaseURL      string `envconfig:"ORY_BASE_URL"`
-}
-
 // Load reads the settings from the environment: the one place that does. Its error
 // joins a [Problem] for each of the function's own variables that is wrong, all of
 // them at once. What is wrong with a dependency's variables is in the settings:
 // it makes the function not ready, not dead.
 //
-// It takes every VAULT_* variable out of the environment, because Vault's client
-// would read some twenty of them by itself.
+// Load unsets every VAULT_* variable, because Vault's client would read some twenty of
+// them by itself.
 func Load() (Settings, error) {
-	var env environment
-	if err := envconfig.Process("", &env); err != nil {
-		return Settings{}, errors.New("read the environment: a variable cannot be decoded") // its own text quotes the value
+	var (
+		s     Settings
+		wrong []Problem
+	)
+	table := s.table(&wrong)
+	texts, err := read(table)
+	if err != nil {
+		return Settings{}, err
 	}
 	for _, name := range names("VAULT_") {
 		if err := os.Unsetenv(name); err != nil {
 			return Settings{}, fmt.Errorf("take %s out of the environment: %w", name, err)
 		}
 	}
-	return env.settings(unknown())
+	for i, v := range table {
+		if why := v.parse(set(texts[i])); why != "" {
+			*v.problems = append(*v.problems, Problem{v.name, why})
+		}
+	}
+	wrong = append(wrong, s.together()...)
+	s.Unknown = unknown(table)
+
+	all := make([]error, len(wrong))
+	for i, p := range wrong {
+		all[i] = p
+	}
+	return s, errors.Join(all...)
 }
 
-// settings checks each variable and gives those that are unset their default.
-func (env environment) settings(unknown []string) (Settings, error) {
-	var wrong problems
-	s := Settings{
-		AppName:         wrong.name("COFFEEBUDDY_APP_NAME", env.AppName, "coffeebuddy"),
-		Environment:     wrong.oneOf("COFFEEBUDDY_ENVIRONMENT", env.Environment, "dev", "test", "prod"),
-		HTTPHost:        wrong.host("COFFEEBUDDY_HTTP_HOST", env.HTTPHost, "0.0.0.0"),
-		Port:            wrong.number("COFFEEBUDDY_HTTP_PORT", env.HTTPPort, 8080, 1, 65535),
-		MetricsPath:     wrong.metricsPath("COFFEEBUDDY_METRICS_PATH", env.MetricsPath, "/metrics"),
-		CheckTTL:        wrong.duration("COFFEEBUDDY_CHECK_TTL", env.CheckTTL, time.Second, 50*time.Millisecond, 15*time.Second),
-		CheckTimeout:    wrong.duration("COFFEEBUDDY_CHECK_TIMEOUT", env.CheckTimeout, 2*time.Second, 50*time.Millisecond, 10*time.Second),
-		ReadyGrace:      wrong.duration("COFFEEBUDDY_READY_GRACE", env.ReadyGrace, 0, 0, 24*time.Hour),
-		ShutdownTimeout: wrong.duration("COFFEEBUDDY_SHUTDOWN_TIMEOUT", env.ShutdownTimeout, 20*time.Second, time.Second, 10*time.Minute),
-		EventsInFlight:  wrong.number("COFFEEBUDDY_EVENTS_IN_FLIGHT", env.EventsInFlight, 32, 1, 10000),
-		EventTimeout:    wrong.duration("COFFEEBUDDY_EVENT_TIMEOUT", env.EventTimeout, 10*time.Second, 50*time.Millisecond, 10*time.Minute),
-		EventsScope:     wrong.scope("COFFEEBUDDY_EVENTS_SCOPE", env.EventsScope),
-		Slack: SlackSettings{
-			Secret:   wrong.kv("COFFEEBUDDY_SLACK_SECRET", env.SlackSecret),
-			AckAfter: wrong.duration("COFFEEBUDDY_SLACK_ACK_AFTER", env.SlackAckAfter, 1800*time.Millisecond, 100*time.Millisecond, 2*time.Second),
-		},
-		LogLevel: wrong.level("COFFEEBUDDY_LOG_LEVEL", env.LogLevel),
-		Unknown:  unknown,
+// together returns what is wrong with variables that only make sense with each other.
+func (s *Settings) together() []Problem {
+	var wrong []Problem
+	if s.Ledger.URL != "" && s.Ledger.Secret == nil {
+		wrong = append(wrong, Problem{"COFFEEBUDDY_LEDGER_SECRET", "must be set where COFFEEBUDDY_LEDGER is"})
 	}
-	// Knative injects PORT and dials no other. Where both are set, both must be right.
-	s.Port = wrong.number("PORT", env.Port, s.Port, 1, 65535)
-	s.DebugAddr = wrong.debugAddr("COFFEEBUDDY_DEBUG_ADDR", env.DebugAddr, s.Port)
-
-	var vault problems
-	s.Vault = VaultSettings{
-		Address:   vault.baseURL("VAULT_ADDR", env.VaultAddr, vaultAPI),
-		TokenFile: set(env.VaultTokenFile),
-		Namespace: vault.header("VAULT_NAMESPACE", env.VaultNamespace),
-		CACert:    set(env.VaultCACert),
+	if s.OAuth.Client != nil && s.OAuth.TokenURL == "" {
+		wrong = append(wrong, Problem{"COFFEEBUDDY_TOKEN_URL", "must be set where COFFEEBUDDY_OAUTH_CLIENT is"})
 	}
-	if s.Vault.TokenFile == "" {
-		s.Vault.Token = vault.token("VAULT_TOKEN", env.VaultToken)
-	}
-	s.Vault.Wrong = vault
-
-	var ory problems
-	s.Ory.BaseURL = ory.baseURL("ORY_BASE_URL", env.OryBaseURL, oryNetwork)
-	s.Ory.Wrong = ory
-
-	return s, wrong.join()
+	return wrong
 }
 
-// unknown returns the variables that look like ours and are not, by name.
-func unknown() []string {
-	known := make(map[string]bool)
-	for field := range reflect.TypeFor[environment]().Fields() {
-		known[field.Tag.Get("envconfig")] = true
+// read returns the text of each row's variable, "" for one that is not set. All of them
+// are read as text, since envconfig stops at the first value that it cannot parse, and
+// quotes it.
+func read(table []variable) ([]string, error) {
+	fields := make([]reflect.StructField, len(table))
+	for i, v := range table {
+		fields[i] = reflect.StructField{
+			Name: "V" + strconv.Itoa(i), Type: reflect.TypeFor[string](),
+			Tag: reflect.StructTag(`envconfig:"` + v.name + `"`),
+		}
 	}
-	return slices.DeleteFunc(names("COFFEEBUDDY_"), func(name string) bool { return known[name] })
+	environment := reflect.New(reflect.StructOf(fields))
+	if err := envconfig.Process("", environment.Interface()); err != nil {
+		return nil, errors.New("read the environment: a variable cannot be decoded") // its own text quotes the value
+	}
+	texts := make([]string, len(table))
+	for i := range texts {
+		texts[i] = environment.Elem().Field(i).String()
+	}
+	return texts, nil
+}
+
+// set returns a value, "" if it counts as unset: func passes `{{ secret:… }}` and
+// its like to a local run as they stand.
+func set(value string) string {
+	if _, after, ok := strings.Cut(value, "{{"); ok && strings.Contains(after, "}}") {
+		return ""
+	}
+	return value
+}
+
+// unknown returns the variables that look like ours and are in no row, by name.
+func unknown(table []variable) []string {
+	return slices.DeleteFunc(names("COFFEEBUDDY_"), func(name string) bool {
+		return slices.ContainsFunc(table, func(v variable) bool { return v.name == name })
+	})
 }
 
 // names returns the names of the environment's variables that have a prefix, sorted.
@@ -186,4 +255,25 @@ func names(prefix string) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// MarshalJSON implements json.Marshaler: each variable with the value that counts, as it
+// would be set, "" for none. A secret is redacted, and of a variable that is wrong there
+// is only why.
+func (s Settings) MarshalJSON() ([]byte, error) {
+	shown := make(map[string]string)
+	for _, v := range s.table(nil) {
+		shown[v.name] = v.show()
+	}
+	delete(shown, "COFFEEBUDDY_HTTP_PORT") // PORT stands for both
+	wrong := make(map[string]string)
+	for _, p := range slices.Concat(s.Vault.Wrong, s.Ory.Wrong) {
+		wrong[p.Variable] = p.Why
+		delete(shown, p.Variable)
+	}
+	return json.Marshal(struct {
+		Set     map[string]string `json:"settings"`
+		Wrong   map[string]string `json:"wrong,omitempty"`
+		Unknown []string          `json:"unknown,omitempty"`
+	}{shown, wrong, s.Unknown})
 }

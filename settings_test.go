@@ -19,7 +19,7 @@ func environment(t testing.TB, variables map[string]string) {
 	t.Helper()
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, "COFFEEBUDDY_") || strings.HasPrefix(name, "VAULT_") || name == "ORY_BASE_URL" || name == "PORT" {
+		if strings.HasPrefix(name, "COFFEEBUDDY_") || strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "K_") || name == "ORY_BASE_URL" || name == "PORT" {
 			t.Setenv(name, "") // so that it is put back
 			os.Unsetenv(name)
 		}
@@ -28,6 +28,24 @@ func environment(t testing.TB, variables map[string]string) {
 		t.Setenv(name, value)
 	}
 }
+
+// noToken names all three ways to an identity.
+var noToken = coffeebuddy.Problem{
+	Variable: "VAULT_TOKEN", Why: "is not set: bring a token in VAULT_TOKEN or VAULT_TOKEN_FILE, or log in with VAULT_ROLE",
+}
+
+// certificate is one that nobody has the key of.
+const certificate = `-----BEGIN CERTIFICATE-----
+MIIBeTCCAR+gAwIBAgIUUMwa3s6uf+pyfOjiL+I7qNp70JMwCgYIKoZIzj0EAwIw
+ETEPMA0GA1UEAwwGYnJva2VyMCAXDTI2MTEyNjE1MDAyOVoYDzIxMjYxMTAyMTUw
+MDI5WjARMQ8wDQYDVQQDDAZicm9rZXIwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AAR1vUrisF0bDc7wt7FKZQiXq3tMENc+u8wnVKQug7zqHskHf9Rw/dWA32tR8K5j
+A608Ps7An9HS3mtAhUFhL+Kio1MwUTAdBgNVHQ4EFgQUMqxL0tDYsp6AfhO4+nNy
+iPnwUqEwHwYDVR0jBBgwFoAUMqxL0tDYsp6AfhO4+nNyiPnwUqEwDwYDVR0TAQH/
+BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEA+TmVkmdzg04KsMkX9Gjrb2qsWWrv
+F0ocxxfzpSkiLeACICk4uOFqY/7eoUpDBW3x8KstJ1sJfj1vb3GLJDBzuc2T
+-----END CERTIFICATE-----
+`
 
 func TestDefaults(t *testing.T) {
 	is := is.New(t)
@@ -50,7 +68,13 @@ func TestDefaults(t *testing.T) {
 	is.Equal(s.Slack.AckAfter, 1800*time.Millisecond)
 	is.True(!s.DebugAddr.IsValid()) // nothing listens for debugging
 	is.Equal(s.LogLevel, slog.LevelInfo)
-	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, {"VAULT_TOKEN", "is not set"}})
+	is.True(s.Echo)
+	is.Equal(s.Connections, 4096)
+	is.Equal(s.EventsAudience, "coffeebuddy")
+	is.Equal(s.Sink, coffeebuddy.SinkSettings{})
+	is.Equal(s.Ledger, coffeebuddy.LedgerSettings{})
+	is.Equal(s.OAuth, coffeebuddy.OAuthSettings{})
+	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, noToken})
 	is.Equal(s.Ory.Wrong, []coffeebuddy.Problem{{"ORY_BASE_URL", "is not set"}})
 }
 
@@ -97,10 +121,29 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_DEBUG_ADDR", "{{ configMap:coffeebuddy:DEBUG }}", func(s coffeebuddy.Settings) any { return s.DebugAddr.IsValid() }, false},
 		{"COFFEEBUDDY_LOG_LEVEL", "warn", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelWarn},
 
+		{"COFFEEBUDDY_HTTP_PORT", "tcp://10.96.3.4:80", func(s coffeebuddy.Settings) any { return s.Port }, 8080}, // by Kubernetes, for a Service called coffeebuddy-http
+		{"COFFEEBUDDY_HTTP_PORT", "udp://[fd00::5]:80", func(s coffeebuddy.Settings) any { return s.Port }, 8080},
+		{"COFFEEBUDDY_ECHO", "false", func(s coffeebuddy.Settings) any { return s.Echo }, false},
+		{"COFFEEBUDDY_ENVIRONMENT", "prod", func(s coffeebuddy.Settings) any { return s.Echo }, false},
+		{"COFFEEBUDDY_ENVIRONMENT", "test", func(s coffeebuddy.Settings) any { return s.Echo }, true},
+		{"COFFEEBUDDY_CONNECTIONS", "64", func(s coffeebuddy.Settings) any { return s.Connections }, 64},
+		{"COFFEEBUDDY_EVENTS_AUDIENCE", "https://coffee.example.com", func(s coffeebuddy.Settings) any { return s.EventsAudience }, "https://coffee.example.com"},
+		{"COFFEEBUDDY_APP_NAME", "kaffee", func(s coffeebuddy.Settings) any { return s.EventsAudience }, "kaffee"},
+		{"COFFEEBUDDY_SLACK_SECRET", "team/kv:coffeebuddy/slack#k", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, checks.KV{Mount: "team/kv", Path: "coffeebuddy/slack", Key: "k"}},
+		{"K_SINK", "http://broker-ingress.knative-eventing.svc.cluster.local/coffee/default?x=y", func(s coffeebuddy.Settings) any { return s.Sink.URL }, "http://broker-ingress.knative-eventing.svc.cluster.local/coffee/default?x=y"},
+		{"K_CE_OVERRIDES", `{"extensions":{"team":"100% coffee","n":"1"}}`, func(s coffeebuddy.Settings) any { return s.Sink.Overrides }, map[string]string{"team": "100% coffee", "n": "1"}},
+		{"K_CE_OVERRIDES", `{}`, func(s coffeebuddy.Settings) any { return len(s.Sink.Overrides) }, 0},
+		{"K_CA_CERTS", certificate, func(s coffeebuddy.Settings) any { return s.Sink.CACerts }, certificate},
+		{"VAULT_JWT_FILE", "/token", func(s coffeebuddy.Settings) any { return s.Vault.JWTFile }, "/token"},
+		{"VAULT_ROLE", "coffeebuddy", func(s coffeebuddy.Settings) any {
+			return fmt.Sprint(s.Vault.Role, s.Vault.AuthMount, s.Vault.JWTFile, s.Vault.Wrong[1:])
+		}, "coffeebuddykubernetes/var/run/secrets/vault/token[]"},
+		{"VAULT_AUTH_MOUNT", "/team/jwt/", func(s coffeebuddy.Settings) any { return s.Vault.AuthMount }, "team/jwt"},
+
 		{"COFFEEBUDDY_LOG_LEVEL", "", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelInfo},
 		{"COFFEEBUDDY_EVENTS_IN_FLIGHT", "", func(s coffeebuddy.Settings) any { return s.EventsInFlight }, 32},
 		{"PORT", "{{ env:PORT }}", func(s coffeebuddy.Settings) any { return s.Port }, 8080},
-		{"VAULT_TOKEN", "{{ secret:coffeebuddy-vault:token }}", func(s coffeebuddy.Settings) any { return s.Vault.Wrong[1] }, coffeebuddy.Problem{Variable: "VAULT_TOKEN", Why: "is not set"}},
+		{"VAULT_TOKEN", "{{ secret:coffeebuddy-vault:token }}", func(s coffeebuddy.Settings) any { return s.Vault.Wrong[1] }, noToken},
 		{"ORY_BASE_URL", "http://{{ configMap:ory:host }}/", func(s coffeebuddy.Settings) any { return s.Ory.Wrong[0].Why }, "is not set"},
 		{"COFFEEBUDDY_PORT", "1", func(s coffeebuddy.Settings) any { return fmt.Sprint(s.Port, s.Unknown) }, "8080 [COFFEEBUDDY_PORT]"},
 	} {
@@ -164,6 +207,24 @@ func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 			"127.0.0.1:8008", "127.0.0.1:8012", "localhost:8013", "127.0.0.1:8022", "127.0.0.1:8112", "127.0.0.1:9090", "[::1]:9091", // queue-proxy's
 		},
 		"COFFEEBUDDY_LOG_LEVEL": {"canary", "INFO", "-4"},
+
+		"COFFEEBUDDY_ECHO":            {"canary", "1", "TRUE", "yes"},
+		"COFFEEBUDDY_CONNECTIONS":     {"canary", "63", "65537", "0"},
+		"COFFEEBUDDY_EVENTS_AUDIENCE": {"canary\n", strings.Repeat("canary", 11)},
+		"COFFEEBUDDY_LEDGER_SECRET":   {"canary", "secret/canary#key", "/canary", "secret/../canary", "secret//canary", ":canary", "secret:"},
+		"COFFEEBUDDY_OAUTH_CLIENT":    {"canary", "secret/canary#key"},
+		"COFFEEBUDDY_LEDGER": {
+			"canary", "postgres://canary", "postgres://canary/", "postgres:///canary", "mysql://canary/db", "postgres://user:canary@host/db", "postgres://canary@host/db",
+			"postgres://h/db?sslmode=canary", "postgres://h/db?sslmode=prefer", "postgres://h/db?password=canary", "postgres://h/db?sslmode=disable&sslmode=require",
+			"postgres://h/db?sslrootcert=canary", "postgres://h/a/canary", "postgres://a,canary/db", "postgres://canary:0/db", "postgres://canary:/db", "postgres://h/db#canary", "host=canary dbname=x",
+		},
+		"COFFEEBUDDY_TOKEN_URL": {"canary", "/canary", "ftp://canary", "https://user:canary@host/oauth2/token", "https://host/#canary", "https://:80/canary"},
+		"K_SINK":                {"canary", "/canary", "ftp://canary", "http://user:canary@host/", "http://canary@host", "http://host/#canary", "http://canary:99999/", "http://", "http://can ary"},
+		"K_CE_OVERRIDES": {
+			"canary", `["canary"]`, `{"extensions":"canary"}`, `{"extensions":{"canary":1}}`, `{"extensions":{"id":"canary"}}`, `{"extensions":{"source":"canary"}}`,
+			`{"extensions":{"specversion":"canary"}}`, `{"extensions":{"Canary":"x"}}`, `{"extensions":{"can-ary":"x"}}`, `{"extensions":{"":"canary"}}`, `{"extensions":{"canary":"a\u0000b"}}`,
+		},
+		"K_CA_CERTS": {"canary", "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n", "-----BEGIN RSA PRIVATE KEY-----\nY2FuYXJ5\n-----END RSA PRIVATE KEY-----\n" + certificate},
 	} {
 		for _, value := range values {
 			t.Run(variable+"="+value, func(t *testing.T) {
@@ -226,6 +287,54 @@ func TestWrongDependencySettings(t *testing.T) {
 	}
 }
 
+// TestRoleExcludesTokens of both kinds: with one of them beside it, nobody can tell which is meant.
+func TestRoleExcludesTokens(t *testing.T) {
+	for variable, value := range map[string]string{"VAULT_TOKEN": "s.token", "VAULT_TOKEN_FILE": "/token"} {
+		is := is.New(t)
+		environment(t, map[string]string{"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_ROLE": "coffeebuddy", variable: value})
+		s, err := coffeebuddy.Load()
+		is.NoErr(err)
+		is.Equal(len(s.Vault.Wrong), 1)
+		is.Equal(s.Vault.Token.Reveal(), "")
+	}
+	is := is.New(t)
+	environment(t, map[string]string{"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_ROLE": "coffee buddy"})
+	s, err := coffeebuddy.Load()
+	is.NoErr(err)
+	is.Equal(s.Vault.Wrong[0].Variable, "VAULT_ROLE")
+	environment(t, map[string]string{"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_ROLE": "coffeebuddy", "VAULT_AUTH_MOUNT": "a b"})
+	s, err = coffeebuddy.Load()
+	is.NoErr(err)
+	is.Equal(s.Vault.Wrong[0].Variable, "VAULT_AUTH_MOUNT")
+}
+
+// TestSettingsThatNeedEachOther are wrong alone.
+func TestSettingsThatNeedEachOther(t *testing.T) {
+	for _, test := range []struct{ variable, value, missing string }{
+		{"COFFEEBUDDY_LEDGER", "postgres://db:5432/coffee?sslmode=disable", "COFFEEBUDDY_LEDGER_SECRET"},
+		{"COFFEEBUDDY_OAUTH_CLIENT", "secret/coffeebuddy/oauth", "COFFEEBUDDY_TOKEN_URL"},
+	} {
+		is := is.New(t)
+		environment(t, map[string]string{test.variable: test.value})
+		_, err := coffeebuddy.Load()
+		is.True(err != nil)
+		is.Equal(err.Error(), test.missing+": must be set where "+test.variable+" is")
+	}
+}
+
+func TestDynamicCredentials(t *testing.T) {
+	for secret, dynamic := range map[string]bool{
+		"database/creds/coffeebuddy": true, "team/database:creds/coffeebuddy": true,
+		"secret/coffeebuddy/database": false, "secret/creds/a/b": false, "secret/creds": false,
+	} {
+		is := is.New(t)
+		environment(t, map[string]string{"COFFEEBUDDY_LEDGER": "postgres://db/coffee", "COFFEEBUDDY_LEDGER_SECRET": secret})
+		s, err := coffeebuddy.Load()
+		is.NoErr(err)
+		is.Equal(s.Ledger.Dynamic(), dynamic)
+	}
+}
+
 func TestVaultsOwnVariablesAreTakenOut(t *testing.T) {
 	is := is.New(t)
 	environment(t, map[string]string{
@@ -261,8 +370,9 @@ func FuzzLoad(f *testing.F) {
 		"COFFEEBUDDY_APP_NAME", "COFFEEBUDDY_HTTP_HOST", "COFFEEBUDDY_HTTP_PORT", "COFFEEBUDDY_METRICS_PATH", "COFFEEBUDDY_CHECK_TTL",
 		"COFFEEBUDDY_LOG_LEVEL", "VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE", "ORY_BASE_URL",
 		"COFFEEBUDDY_EVENTS_SCOPE", "COFFEEBUDDY_SLACK_SECRET", "COFFEEBUDDY_DEBUG_ADDR",
+		"COFFEEBUDDY_LEDGER", "K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS", "VAULT_ROLE", "VAULT_AUTH_MOUNT",
 	}
-	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//", "events", "secret/a/b#c", "[::1]:1"} {
+	for i, value := range []string{"x", "::1", "8080", "/metrics", "1s", "debug", "http://u:p@h/v1?q#f", " s.x\n", "ns", "https://h:1/p//", "events", "secret/a/b#c", "[::1]:1", "postgres://h/d?sslmode=require", "http://h/p?q", `{"extensions":{"a":"b"}}`, certificate, "role", "team/jwt"} {
 		f.Add(i, value)
 	}
 	f.Fuzz(func(t *testing.T, variable int, value string) {

@@ -2,6 +2,8 @@ package coffeebuddy_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"regexp"
@@ -47,20 +49,31 @@ func TestShownSettingsCanBeSet(t *testing.T) {
 		"COFFEEBUDDY_SLACK_SECRET": "secret/coffeebuddy/slack#signing_secret", "COFFEEBUDDY_SLACK_ACK_AFTER": "900ms",
 		"COFFEEBUDDY_DEBUG_ADDR": "127.0.0.1:6060", "COFFEEBUDDY_LOG_LEVEL": "warn",
 		"VAULT_ADDR": "http://127.0.0.1:8200", "VAULT_TOKEN": "", "VAULT_TOKEN_FILE": "/token", "VAULT_NAMESPACE": "ns", "VAULT_CACERT": "/ca.pem",
-		"ORY_BASE_URL": "http://127.0.0.1:4445/hydra",
+		"VAULT_ROLE": "", "VAULT_AUTH_MOUNT": "jwt", "VAULT_JWT_FILE": "/jwt",
+		"ORY_BASE_URL":     "http://127.0.0.1:4445/hydra",
+		"COFFEEBUDDY_ECHO": "false", "COFFEEBUDDY_CONNECTIONS": "99", "COFFEEBUDDY_EVENTS_AUDIENCE": "us",
+		"COFFEEBUDDY_LEDGER": "postgres://db:5432/coffee?sslmode=verify-full", "COFFEEBUDDY_LEDGER_SECRET": "database/creds/coffee",
+		"COFFEEBUDDY_OAUTH_CLIENT": "team/kv:coffeebuddy/oauth", "COFFEEBUDDY_TOKEN_URL": "https://hydra.example.com/oauth2/token",
+		"K_SINK": "https://broker.example.com/coffee", "K_CE_OVERRIDES": `{"extensions":{"team":"coffee"}}`, "K_CA_CERTS": certificate,
 	}
 	what, _ := load(t, variables)
 	is.Equal(what.Settings, variables)
 	is.Equal(len(what.Wrong)+len(what.Unknown), 0)
 
-	// The README's table has the same variables; PORT stands for both of its own.
-	text, err := os.ReadFile("README.md")
-	is.NoErr(err)
+	// docs/reference.md has the same variables; PORT stands for both of its own.
 	var documented []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)`[^|]*\\|").FindAllStringSubmatch(string(text), -1) {
-		documented = append(documented, row[1])
+	for _, document := range []string{"README.md", "docs/reference.md"} {
+		text, err := os.ReadFile(document)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		is.NoErr(err)
+		for _, row := range regexp.MustCompile("(?m)^\\| (?:with [a-z ]+: )?`([A-Z_]+)`[^|]*\\|").FindAllStringSubmatch(string(text), -1) {
+			documented = append(documented, row[1])
+		}
 	}
 	slices.Sort(documented)
+	documented = slices.Compact(documented)
 	is.Equal(documented, slices.Sorted(maps.Keys(variables)))
 }
 
