@@ -1,10 +1,10 @@
 package slack
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -53,7 +53,7 @@ func (a *App) commandOf(r request) (*delivery, error) {
 		return nil, err
 	}
 	name := fields["command"]
-	if !isCommand(name) {
+	if !isCommandForm(fields) {
 		return nil, errMalformed
 	}
 	s := sender{
@@ -69,7 +69,10 @@ func (a *App) commandOf(r request) (*delivery, error) {
 	return d, err
 }
 
-// formOf returns the fields of a form, each of which must be there once, and be text.
+// formOf returns the fields of a form. Each must occur once, be UTF-8, and have a name
+// like Slack's own. The last keeps out a body that was signed for another route: read as
+// a form, the JSON of an event starts with a name that has a brace, and a URL in it may
+// hold fields.
 func formOf(body []byte) (map[string]string, error) {
 	values, err := url.ParseQuery(string(body))
 	if err != nil {
@@ -77,7 +80,7 @@ func formOf(body []byte) (map[string]string, error) {
 	}
 	fields := make(map[string]string, len(values))
 	for name, value := range values {
-		if len(value) != 1 || !utf8.ValidString(name) || !utf8.ValidString(value[0]) {
+		if len(value) != 1 || !isWord(name) || !utf8.ValidString(value[0]) {
 			return nil, errMalformed
 		}
 		fields[name] = value[0]
@@ -85,116 +88,86 @@ func formOf(body []byte) (map[string]string, error) {
 	return fields, nil
 }
 
+// isCommandForm reports whether a form has what every slash command has. The signature
+// covers neither the route nor the media type, so the shape of the body must tell.
+func isCommandForm(fields map[string]string) bool {
+	return isCommand(fields["command"]) && isWord(fields["team_id"]) && isWord(fields["user_id"]) && fields["trigger_id"] != ""
+}
+
 // interactionOf makes a delivery of an interaction: the event's data is its payload.
 func interactionOf(r request) (*delivery, error) {
-	fields, err := formOf(r.body)
+	form, err := formOf(r.body)
+	if err != nil || len(form) != 1 { // Slack sends the payload and nothing else
+		return nil, errMalformed
+	}
+	payload, err := objectOf([]byte(form["payload"]))
 	if err != nil {
 		return nil, err
 	}
-	var p struct {
-		Type         string
-		APIAppID     string `json:"api_app_id"`
-		Team         struct{ ID string }
-		Enterprise   struct{ ID string }
-		IsEnterprise bool   `json:"is_enterprise_install"`
-		ResponseURL  string `json:"response_url"`
-		CallbackID   string `json:"callback_id"`
-		ActionID     string `json:"action_id"`
-		Actions      []struct {
-			ActionID string `json:"action_id"`
-		}
-		View struct {
-			CallbackID string `json:"callback_id"`
-		}
-	}
-	data, err := payload(fields["payload"], &p)
-	if err != nil || !isWord(p.Type) {
+	interactionType := payload.text("type")
+	if !isWord(interactionType) {
 		return nil, errMalformed
 	}
-	if len(p.Actions) > 0 {
-		p.ActionID = p.Actions[0].ActionID
+	d := &delivery{
+		kind: interaction, option: handler.Once(onceAge),
+		responseURL: first(payload.text("response_url"), payload.head("response_urls").text("response_url")),
 	}
-	d := &delivery{kind: interaction, option: handler.Once(onceAge), responseURL: p.ResponseURL}
-	switch p.Type {
+	switch interactionType {
 	case "view_submission", "block_suggestion", "dialog_submission", "dialog_suggestion", "interactive_message":
 		d.inAnswer = true
 	}
-	s := sender{p.Enterprise.ID, p.Team.ID, p.APIAppID, p.IsEnterprise}
-	d.event, err = r.event(interactionPrefix+p.Type, s, first(p.ActionID, p.CallbackID, p.View.CallbackID), data)
+	view := payload.object("view")
+	subject := first(payload.head("actions").text("action_id"), payload.text("action_id"), payload.text("callback_id"), view.text("callback_id"))
+	delete(payload, "token")
+	d.event, err = r.event(interactionPrefix+interactionType, interactionSender(payload), subject, marshal(payload))
 	return d, err
 }
 
 // eventOf makes a delivery of what the Events API sends: the event's data is its
 // envelope.
 func eventOf(r request) (*delivery, error) {
-	var p struct {
-		Type           string
-		Challenge      string
-		EnterpriseID   string `json:"enterprise_id"`
-		TeamID         string `json:"team_id"`
-		APIAppID       string `json:"api_app_id"`
-		EventID        string `json:"event_id"`
-		EventTime      int64  `json:"event_time"`
-		Authorizations []struct {
-			IsEnterprise bool `json:"is_enterprise_install"`
-		}
-		Event struct {
-			Type    string
-			Channel json.RawMessage
-			Item    struct{ Channel string }
-		}
-	}
-	data, err := payload(string(r.body), &p)
+	envelope, err := objectOf(r.body)
 	if err != nil {
 		return nil, err
 	}
-	eventType := p.Type
-	switch p.Type {
+	eventType, id := envelope.text("type"), envelope.text("event_id")
+	inner := envelope.object("event")
+	switch eventType {
 	case "url_verification":
-		if !isPrintable(p.Challenge) {
+		challenge := envelope.text("challenge")
+		if !isPrintable(challenge) {
 			return nil, errMalformed
 		}
-		return &delivery{challenge: p.Challenge}, nil
+		return &delivery{challenge: challenge}, nil
 	case "event_callback":
-		eventType = p.Event.Type
+		eventType = inner.text("type")
 	}
-	if !isWord(eventType) || p.EventID != "" && !isWord(p.EventID) {
+	if !isWord(eventType) || id != "" && !isWord(id) {
 		return nil, errMalformed
 	}
-	s := sender{p.EnterpriseID, p.TeamID, p.APIAppID, len(p.Authorizations) > 0 && p.Authorizations[0].IsEnterprise}
-	var channel string
-	var object struct{ ID string }
-	_ = json.Unmarshal(p.Event.Channel, &channel) // one of the two, or none
-	_ = json.Unmarshal(p.Event.Channel, &object)
+	delete(envelope, "token")
 	d := &delivery{kind: deliveredEvent, option: handler.Deduplicate(retryAge)}
-	d.event, err = r.event(eventPrefix+eventType, s, first(channel, object.ID, p.Event.Item.Channel), data)
+	d.event, err = r.event(eventPrefix+eventType, eventSender(envelope), channelOf(inner), marshal(envelope))
 	if err != nil {
 		return nil, err
 	}
-	if p.EventID != "" {
-		d.event.SetID(p.EventID)
+	if id != "" {
+		d.event.SetID(id)
 	}
 	const lastYear = 253402300799 // of four digits
-	if p.EventTime > 0 && p.EventTime <= lastYear {
-		d.event.SetTime(time.Unix(p.EventTime, 0).UTC())
+	if at, err := strconv.ParseInt(string(envelope["event_time"]), 10, 64); err == nil && at > 0 && at <= lastYear {
+		d.event.SetTime(time.Unix(at, 0).UTC())
 	}
 	return d, nil
 }
 
-// payload reads what is known of a JSON object, and returns it whole, but for Slack's
-// old token. A field of another type than expected counts as absent: what is new with
-// Slack is not malformed.
-func payload(text string, known any) ([]byte, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &fields); err != nil {
-		return nil, errMalformed
-	}
-	var other *json.UnmarshalTypeError
-	if err := json.Unmarshal([]byte(text), known); err != nil && !errors.As(err, &other) {
-		return nil, errMalformed
-	}
-	delete(fields, "token")
-	return marshal(fields), nil
+// channelOf returns the channel that an event happened in, "" for none. Slack names it
+// in several ways.
+func channelOf(inner object) string {
+	return first(
+		inner.text("channel"), inner.object("channel").text("id"), inner.text("channel_id"),
+		inner.object("item").text("channel"), inner.object("assistant_thread").text("channel_id"),
+	)
 }
 
 // event returns the event of a request. Its id is the same for the same request.
@@ -208,7 +181,7 @@ func (r request) event(eventType string, s sender, subject string, data []byte) 
 	e.SetSource(source)
 	e.SetID(r.signature.id())
 	e.SetTime(r.signature.at)
-	if subject != "" {
+	if isPrintable(subject) { // else none: another thing's name would be wrong
 		e.SetSubject(subject)
 	}
 	e.SetDataContentType(event.ApplicationJSON)
@@ -222,36 +195,10 @@ func (r request) event(eventType string, s sender, subject string, data []byte) 
 	return e, nil
 }
 
-// A sender is where a request is from. Any of the ids may be missing.
-type sender struct {
-	enterprise, team, app string
-	org                   bool // the app is installed in the enterprise, not in a team
-}
-
-// source returns the sender as the source of events.
-func (s sender) source() (string, error) {
-	source := "//slack.com"
-	switch {
-	case s.enterprise != "" && (s.org || s.team == ""):
-		source += "/enterprises/" + s.enterprise
-	case s.team != "":
-		source += "/teams/" + s.team
-	}
-	if s.app != "" {
-		source += "/apps/" + s.app
-	}
-	for _, id := range []string{s.enterprise, s.team, s.app} {
-		if id != "" && !isWord(id) {
-			return "", errMalformed
-		}
-	}
-	return source, nil
-}
-
-// first returns the first of some texts that can be a subject, "" for none.
+// first returns the first text that is not empty, "" for none.
 func first(texts ...string) string {
 	for _, text := range texts {
-		if isPrintable(text) {
+		if text != "" {
 			return text
 		}
 	}
@@ -264,8 +211,9 @@ func isWord(s string) bool {
 	return s != "" && len(s) <= 128 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == ""
 }
 
-// isPrintable reports whether s is 1 to 255 bytes of printable text.
+// isPrintable reports whether s is 1 to 255 characters of printable text, which is as
+// long as Slack lets an app's own ids be.
 func isPrintable(s string) bool {
-	return s != "" && len(s) <= 255 && utf8.ValidString(s) && strings.TrimSpace(s) == s &&
-		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+	return s != "" && utf8.RuneCountInString(s) <= 255 && utf8.ValidString(s) && strings.TrimSpace(s) == s &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })
 }

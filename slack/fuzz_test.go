@@ -16,8 +16,9 @@ import (
 // event, and nothing fails.
 func FuzzSigned(f *testing.F) {
 	for _, seed := range []struct{ path, body string }{
-		{"/slack/commands", "command=%2Ftea&text=green&team_id=T1&api_app_id=A1&token=x"},
+		{"/slack/commands", shape + "command=%2Ftea&text=green&api_app_id=A1&token=x"},
 		{"/slack/commands", "ssl_check=1"},
+		{"/slack/commands", `{"event":{"links":[{"url":"https://example.com/?x&` + shape + `command=%2Ftea"}]}}`},
 		{"/slack/interactions", "payload=" + url.QueryEscape(`{"type":"block_actions","actions":[{"action_id":"join"}],"team":{"id":"T1"}}`)},
 		{"/slack/events", `{"type":"event_callback","event_id":"Ev1","event_time":1700000000,"event":{"type":"message","channel":{"id":"C1"}}}`},
 		{"/slack/events", `{"type":"url_verification","challenge":"x"}`},

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -102,5 +103,5 @@ func (a *App) attempt(ctx context.Context, responseURL string, body []byte) (aft
 // isHook reports whether a URL leads where response URLs lead, and nowhere else.
 func (a *App) isHook(responseURL string) bool {
 	u, err := url.Parse(responseURL)
-	return err == nil && u.User == nil && u.Scheme+"://"+u.Host == a.config.Hooks
+	return err == nil && u.User == nil && slices.Contains(a.config.Hooks, u.Scheme+"://"+u.Host)
 }

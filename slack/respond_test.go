@@ -101,17 +101,35 @@ func TestResponsesGoToSlackAlone(t *testing.T) {
 	}
 }
 
-// TestHooksElsewhere is of Slack's host for governments, say.
-func TestHooksElsewhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		var got record
-		s := slacktest.NewWith(t, func(c *slack.Config) { c.Hooks = "https://hooks.slack-gov.com" }, got.features(late))
-		s.Interact(`{"type":"block_actions","response_url":"https://hooks.slack-gov.com/x"}`)
-		is.Equal(s.Command("/tea").Status, 200) // whose response_url is the usual
-		is.NoErr(s.Wait(t.Context()))
-		is.Equal(len(s.Posts()), 1)
-	})
+// TestHooks are Slack's and GovSlack's, unless the configuration says otherwise.
+func TestHooks(t *testing.T) {
+	const stub = "https://stub.example.com"
+	for _, test := range []struct {
+		when  string
+		hooks []string
+		url   string
+		posts int
+	}{
+		{"Slack's by default", nil, "https://hooks.slack.com/x", 1},
+		{"GovSlack's by default", nil, "https://hooks.slack-gov.com/x", 1},
+		{"no host that only ends like GovSlack's", nil, "https://evil-hooks.slack-gov.com/x", 0},
+		{"no host that only starts like GovSlack's", nil, "https://hooks.slack-gov.com.example.com/x", 0},
+		{"GovSlack's not without TLS", nil, "http://hooks.slack-gov.com/x", 0},
+		{"another one where that is configured", []string{stub}, stub + "/x", 1},
+		{"Slack's not where another one is configured", []string{stub}, "https://hooks.slack.com/x", 0},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				is := is.New(t)
+				var got record
+				s := slacktest.NewWith(t, func(c *slack.Config) { c.Hooks = test.hooks }, got.features(late))
+				s.Interact(`{"type":"block_actions","response_url":` + strconv.Quote(test.url) + `}`)
+				is.NoErr(s.Wait(t.Context()))
+				is.Equal(len(got.events), 1)
+				is.Equal(len(s.Posts()), test.posts)
+			})
+		})
+	}
 }
 
 // TestResponseThatHangs is given up after five seconds, and tried again.

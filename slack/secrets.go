@@ -17,8 +17,15 @@ const (
 	maxAge = time.Hour
 
 	// rereadPause is how long after a read a signature that does not match is taken for
-	// wrong without another one. It is how long a rotation may refuse Slack.
-	rereadPause = 10 * time.Second
+	// wrong without another read: a rotation may refuse Slack for this long. It doubles,
+	// up to rereadPauseMax, with each reread that found no new secret, and halves again
+	// for each rereadPauseMax that passes without one. Anyone can send signatures that do
+	// not match, and each read is a request to Vault and a use of its token.
+	rereadPause    = 10 * time.Second
+	rereadPauseMax = 5 * time.Minute
+
+	// maxFutile is where doubling reaches rereadPauseMax.
+	maxFutile = 5
 
 	// retryPause is how long after a read that failed another one begins, where there is
 	// no secret at all.
@@ -47,6 +54,9 @@ type secrets struct {
 	began             time.Time     // of the last read
 	reading           chan struct{} // closed when the read under way ends; nil if none is
 	failing           bool          // the last read failed
+
+	futile      int       // rereads for a signature that did not match, which brought no new secret
+	futileSince time.Time // when futile last changed
 }
 
 // held is a secret until it is too old. It is a func, so that no printer shows it.
@@ -64,9 +74,9 @@ func (s *secrets) verify(ctx context.Context, sig signature, body []byte) error 
 		s.refresh(ctx)
 		return nil
 	case known:
-		s.reread(ctx, rereadPause)
+		s.reread(ctx)
 	default:
-		s.reread(ctx, retryPause)
+		s.retry(ctx)
 	}
 	signed, known = s.signed(sig, body)
 	switch {
@@ -101,15 +111,37 @@ func (s *secrets) refresh(ctx context.Context) {
 	}
 }
 
-// reread reads, or waits for the read under way, unless the last one began less than
-// pause ago. One that leaves changes nothing for the others.
-func (s *secrets) reread(ctx context.Context, pause time.Duration) {
+// reread reads for a signature that does not match, unless the last read is too young.
+func (s *secrets) reread(ctx context.Context) {
 	s.mu.Lock()
-	if s.reading == nil && time.Since(s.began) >= pause {
+	now := time.Now()
+	for s.futile > 0 && now.Sub(s.futileSince) >= rereadPauseMax {
+		s.futile--
+		s.futileSince = s.futileSince.Add(rereadPauseMax)
+	}
+	if s.reading == nil && now.Sub(s.began) >= min(rereadPause<<s.futile, rereadPauseMax) {
+		s.futile, s.futileSince = min(s.futile+1, maxFutile), now
 		s.start(ctx)
 	}
 	reading := s.reading
 	s.mu.Unlock()
+	s.wait(ctx, reading)
+}
+
+// retry reads where there is no secret at all, unless the last read is too young.
+func (s *secrets) retry(ctx context.Context) {
+	s.mu.Lock()
+	if s.reading == nil && time.Since(s.began) >= retryPause {
+		s.start(ctx)
+	}
+	reading := s.reading
+	s.mu.Unlock()
+	s.wait(ctx, reading)
+}
+
+// wait waits for a read, if there is one. A caller that leaves changes nothing for the
+// others.
+func (s *secrets) wait(ctx context.Context, reading <-chan struct{}) {
 	if reading == nil {
 		return
 	}
@@ -135,7 +167,8 @@ func (s *secrets) start(ctx context.Context) {
 	}()
 }
 
-// try reads once. A panic is an error: this goroutine is nobody's who could recover it.
+// try reads once. This goroutine has no caller to recover for it, so a panic becomes an
+// error.
 func (s *secrets) try(ctx context.Context) (text string, err error) {
 	defer func() {
 		if recover() != nil {
@@ -174,6 +207,7 @@ func (s *secrets) keep(text string, began time.Time, err error) (changed, failin
 	}
 	if changed = s.current.good(began) && s.current.reveal() != text; changed {
 		s.previous = held{s.current.reveal, time.Now().Add(previousAge)}
+		s.futile = 0
 	}
 	s.current = held{func() string { return text }, began.Add(maxAge)}
 	return changed, failing

@@ -113,6 +113,38 @@ func TestRotation(t *testing.T) {
 	})
 }
 
+// TestForgeriesDoNotSpendTheToken: each read of the secret is a use of Vault's token, so
+// a stranger can cause few. While he keeps at it a rotation shows later, and half an hour
+// after he has left as soon as before.
+func TestForgeriesDoNotSpendTheToken(t *testing.T) {
+	withKeeper(t, func(is *is.I, k *keeper, _ *slacktest.Slack, ping func(string) int) {
+		is.Equal(ping("old"), 200)
+		began := time.Now()
+		for time.Since(began) < time.Hour {
+			is.Equal(ping("forged"), 401)
+			time.Sleep(time.Second)
+		}
+		is.Equal(k.count(), 1+15) // 10, 20, 40, 80 and 160 s apart, and then 5 minutes
+		noticed := func(secret string) time.Duration {
+			k.set(secret, nil, time.Millisecond)
+			rotated := time.Now()
+			for ping(secret) != 200 {
+				time.Sleep(time.Second)
+				ping("forged")
+			}
+			return time.Since(rotated)
+		}
+		is.True(noticed("new") <= 5*time.Minute)
+		is.True(noticed("newer") <= 10*time.Second+time.Millisecond) // that was no forgery
+		for range 5 {
+			ping("forged")
+			time.Sleep(5 * time.Minute)
+		}
+		time.Sleep(time.Minute)
+		is.True(noticed("newest") <= 10*time.Second+time.Millisecond)
+	})
+}
+
 // TestRotationThatNobodyMentions is seen by the refresh, so that the old secret ends.
 func TestRotationThatNobodyMentions(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {

@@ -39,9 +39,9 @@ type Config struct {
 	Timeout  time.Duration        // deadline of one receiver, from its request
 	Registry *prometheus.Registry // where coffeebuddy_slack_requests_total is registered
 
-	// Hooks is where a response_url must lead: a scheme and a host. Empty stands for
-	// https://hooks.slack.com.
-	Hooks string
+	// Hooks are where a response_url may lead: schemes with hosts. Empty stands for
+	// https://hooks.slack.com and GovSlack's https://hooks.slack-gov.com.
+	Hooks []string
 
 	// Transport posts to response URLs. Nil stands for one that goes through the proxy
 	// that HTTPS_PROXY names, if any.
@@ -61,8 +61,8 @@ type App struct {
 // New registers the command /coffee ping and, where there is a secret, mounts the
 // routes. Call it before the handler serves.
 func New(h *handler.Handler, config Config) (*App, error) {
-	if config.Hooks == "" {
-		config.Hooks = "https://hooks.slack.com"
+	if len(config.Hooks) == 0 {
+		config.Hooks = []string{"https://hooks.slack.com", "https://hooks.slack-gov.com"}
 	}
 	a := &App{
 		handler: h, config: config, commands: make(map[string]handler.Receiver),

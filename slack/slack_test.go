@@ -28,6 +28,9 @@ import (
 const (
 	form     = "application/x-www-form-urlencoded"
 	jsonType = "application/json"
+
+	// shape is what every slash command has besides its name.
+	shape = "team_id=T1&user_id=U1&trigger_id=1.2.3&"
 )
 
 // counts returns the requests that were counted, by kind and outcome.
@@ -65,6 +68,8 @@ func (r *record) features(answer handler.Receiver) func(*handler.Handler, *slack
 			app.Command("/tea", receive),
 			h.On("com.slack.interaction.block_actions", receive),
 			h.On("com.slack.interaction.view_submission", receive),
+			h.On("com.slack.interaction.view_closed", receive),
+			h.On("com.slack.interaction.block_suggestion", receive),
 			h.On("com.slack.interaction.message_action", receive),
 			h.On("com.slack.event.message", receive),
 			h.On("com.slack.event.reaction_added", receive),
@@ -119,7 +124,7 @@ func TestCommandsThatCannotBeRegistered(t *testing.T) {
 // TestOneAnswerForEveryForgery: 401, all alike, whatever is wrong with the signature.
 func TestOneAnswerForEveryForgery(t *testing.T) {
 	t.Parallel()
-	const body = "command=%2Ftea&text=canary"
+	const body = shape + "command=%2Ftea&text=canary"
 	resign := func(r *http.Request, at time.Time) { slacktest.Sign(r.Header, slacktest.Secret, body, at) }
 	for when, change := range map[string]func(*http.Request){
 		"no headers":      func(r *http.Request) { r.Header.Del("X-Slack-Signature"); r.Header.Del("X-Slack-Request-Timestamp") },
@@ -199,30 +204,38 @@ func TestEachRequestHasOneStatus(t *testing.T) {
 	t.Parallel()
 	var packed bytes.Buffer
 	zip := gzip.NewWriter(&packed)
-	_, _ = zip.Write([]byte("command=%2Ftea"))
+	_, _ = zip.Write([]byte(shape + "command=%2Ftea"))
 	_ = zip.Close()
-	large := "command=%2Ftea&text=" + strings.Repeat("x", 1<<20)
+	large := shape + "command=%2Ftea&text=" + strings.Repeat("x", 1<<20)
 	for _, test := range []struct {
 		when, path, contentType, body string
 		header                        []string
 		status                        int
 	}{
-		{"a command without its name", "/slack/commands", form, "text=canary", nil, 400},
-		{"a command that is none", "/slack/commands", form, "command=tea&text=canary", nil, 400},
-		{"a command with a control character", "/slack/commands", form, "command=%2Ft%00ea&text=canary", nil, 400},
-		{"a field twice", "/slack/commands", form, "command=%2Ftea&command=%2Fcanary", nil, 400},
-		{"a form that is none", "/slack/commands", form, "command=%2Ftea&text=%zzcanary", nil, 400},
-		{"a semicolon", "/slack/commands", form, "command=%2Ftea;text=canary", nil, 400},
-		{"a text that is not UTF-8", "/slack/commands", form, "command=%2Ftea&text=%ffcanary", nil, 400},
-		{"an id that is none", "/slack/commands", form, "command=%2Ftea&team_id=T%2Fcanary", nil, 400},
+		{"a command without its name", "/slack/commands", form, shape + "text=canary", nil, 400},
+		{"a command that is none", "/slack/commands", form, shape + "command=tea&text=canary", nil, 400},
+		{"a command with a control character", "/slack/commands", form, shape + "command=%2Ft%00ea&text=canary", nil, 400},
+		{"a field twice", "/slack/commands", form, shape + "command=%2Ftea&command=%2Fcanary", nil, 400},
+		{"a form that is none", "/slack/commands", form, shape + "command=%2Ftea&text=%zzcanary", nil, 400},
+		{"a semicolon", "/slack/commands", form, shape + "command=%2Ftea;text=canary", nil, 400},
+		{"a text that is not UTF-8", "/slack/commands", form, shape + "command=%2Ftea&text=%ffcanary", nil, 400},
+		{"an id that is none", "/slack/commands", form, "team_id=T%2Fcanary&user_id=U1&trigger_id=1&command=%2Ftea", nil, 400},
+		{"a command of no team", "/slack/commands", form, "user_id=U1&trigger_id=1&command=%2Ftea&text=canary", nil, 400},
+		{"a command of no user", "/slack/commands", form, "team_id=T1&trigger_id=1&command=%2Ftea&text=canary", nil, 400},
+		{"a command that nothing triggered", "/slack/commands", form, "team_id=T1&user_id=U1&command=%2Ftea&text=canary", nil, 400},
 		{"an empty form", "/slack/commands", form, "", nil, 400},
 		{"a command in JSON", "/slack/commands", jsonType, `{"command":"/tea"}`, nil, 415},
-		{"another charset", "/slack/commands", form + "; charset=iso-8859-1", "command=%2Ftea", nil, 415},
-		{"no media type", "/slack/commands", "", "command=%2Ftea", nil, 415},
-		{"two media types", "/slack/commands", form, "command=%2Ftea", []string{"Content-Type", form}, 415},
+		{"another charset", "/slack/commands", form + "; charset=iso-8859-1", shape + "command=%2Ftea", nil, 415},
+		{"no media type", "/slack/commands", "", shape + "command=%2Ftea", nil, 415},
+		{"two media types", "/slack/commands", form, shape + "command=%2Ftea", []string{"Content-Type", form}, 415},
 		{"compressed", "/slack/commands", form, packed.String(), []string{"Content-Encoding", "gzip"}, 415},
 		{"too large", "/slack/commands", form, large, nil, 413},
 		{"too large, and unsigned", "/slack/commands", form, large, []string{"X-Slack-Signature", "v0="}, 413},
+		{"a payload and more", "/slack/interactions", form, "x=canary&payload=" + url.QueryEscape(click), nil, 400},
+		{"a payload with a name twice", "/slack/interactions", form, `payload={"type":"block_actions","type":"canary"}`, nil, 400},
+		{"an event with a name twice", "/slack/events", jsonType, `{"type":"event_callback","type":"canary","event":{"type":"message"}}`, nil, 400},
+		{"an inner event with a name twice", "/slack/events", jsonType, `{"type":"event_callback","event":{"type":"message","type":"canary"}}`, nil, 400},
+		{"an event whose type is in capitals", "/slack/events", jsonType, `{"TYPE":"event_callback","event":{"type":"message"}}`, nil, 400},
 		{"no payload", "/slack/interactions", form, "text=canary", nil, 400},
 		{"two payloads", "/slack/interactions", form, "payload=%7B%7D&payload=canary", nil, 400},
 		{"a payload that is no JSON", "/slack/interactions", form, "payload=canary", nil, 400},
@@ -285,7 +298,7 @@ func TestBodyThatIsAnnouncedTooLarge(t *testing.T) {
 
 func TestBodyThatIsNotAnnounced(t *testing.T) {
 	t.Parallel()
-	const command = "command=%2Fcoffee&text=ping&x="
+	const command = shape + "command=%2Fcoffee&text=ping&x="
 	for size, status := range map[int]int{100: 200, 1 << 20: 200, 1<<20 + 1: 413} {
 		r := slacktest.Request(slacktest.Secret, "/slack/commands", form, command+strings.Repeat("x", size-len(command)))
 		r.ContentLength = -1
@@ -297,7 +310,7 @@ func TestMediaTypesAsSlackAndOthersWriteThem(t *testing.T) {
 	t.Parallel()
 	for _, contentType := range []string{form, form + "; charset=utf-8", "Application/X-WWW-Form-URLEncoded;charset=UTF-8"} {
 		s := slacktest.New(t)
-		is.New(t).Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/commands", contentType, "command=%2Fcoffee&text=ping")).Status, 200)
+		is.New(t).Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/commands", contentType, shape+"command=%2Fcoffee&text=ping")).Status, 200)
 	}
 }
 
@@ -444,6 +457,7 @@ func TestLogsHaveTheEventAndNothingOfTheBody(t *testing.T) {
 	s := slacktest.New(t)
 	r := slacktest.Request(slacktest.Secret, "/slack/commands", form, url.Values{
 		"command": {"/coffee"}, "text": {"ping canary"}, "token": {"canary"}, "user_name": {"canary"}, "team_id": {"T1"}, "api_app_id": {"A1"},
+		"user_id": {"U1"}, "trigger_id": {"canary"},
 		"response_url": {"https://hooks.slack.com/canary"},
 	}.Encode())
 	r.Header.Set("X-Request-Id", "r-1")

@@ -67,7 +67,6 @@ func NewWith(t testing.TB, change func(*slack.Config), features ...func(*handler
 		AckAfter:  1800 * time.Millisecond,
 		Timeout:   time.Minute,
 		Registry:  s.Registry,
-		Hooks:     hooks,
 		Transport: s,
 	}
 	change(&config)
