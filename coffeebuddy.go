@@ -28,6 +28,7 @@ type Function struct {
 	handler   *handler.Handler
 	readiness *checks.Readiness
 	debug     *http.Server // listens once ListenDebug says so
+	metrics   *prometheus.Registry
 }
 
 // NewFunction returns the function of some settings. It connects to nothing: the
@@ -53,6 +54,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 
 	build := readBuild()
 	registry := prometheus.NewRegistry()
+	f.metrics = registry
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -93,6 +95,9 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.handler
 
 // Log returns the function's logger.
 func (f *Function) Log() *slog.Logger { return f.log }
+
+// Metrics returns what the metrics path shows, for a host's own.
+func (f *Function) Metrics() *prometheus.Registry { return f.metrics }
 
 // Listening records, for the metrics, that the function's listener is bound.
 func (f *Function) Listening() { f.handler.Reached(handler.Listening) }

@@ -31,7 +31,7 @@ func environment(t testing.TB, variables map[string]string) {
 
 // noToken names all three ways to an identity.
 var noToken = coffeebuddy.Problem{
-	Variable: "VAULT_TOKEN", Why: "is not set: bring a token in VAULT_TOKEN or VAULT_TOKEN_FILE, or log in with VAULT_ROLE",
+	Variable: "VAULT_TOKEN", Why: "is not set: set it, or its _FILE variant, or log in with VAULT_ROLE",
 }
 
 // certificate is one that nobody has the key of.

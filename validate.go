@@ -471,7 +471,7 @@ func token(to *VaultSettings) setting {
 			case to.Role != "" || to.TokenFile != "":
 				return ""
 			case text == "":
-				return "is not set: bring a token in VAULT_TOKEN or VAULT_TOKEN_FILE, or log in with VAULT_ROLE"
+				return "is not set: set it, or its _FILE variant, or log in with VAULT_ROLE"
 			case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
 				return "must be printable ASCII without white space"
 			}

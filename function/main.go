@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"coffeebuddy"
+	"coffeebuddy/handler/connections"
 )
 
 func main() {
@@ -49,12 +50,14 @@ func run() error {
 
 // serve returns when all is answered after the first signal, or at once on the second.
 func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listener net.Listener, signals <-chan os.Signal) error {
-	silent := new(silentConns)
-	server := newServer(function, settings)
-	server.ConnState = silent.changed
+	bounded := connections.Listen(listener, connections.Config{Limit: settings.Connections})
+	if err := function.Metrics().Register(bounded); err != nil {
+		return fmt.Errorf("register the metrics of connections: %w", err)
+	}
+	server := newServer(function, bounded)
 	function.Listening()
 	ended := make(chan error, 1)
-	go func() { ended <- fmt.Errorf("serve: %w", server.Serve(listener)) }()
+	go func() { ended <- fmt.Errorf("serve: %w", server.Serve(bounded)) }()
 	function.Log().Info("listening", "port", settings.Port)
 	select {
 	case err := <-ended:
@@ -66,7 +69,7 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 	defer cancel()
 	function.Drain()
 	drained := make(chan error, 1)
-	go func() { drained <- drain(ctx, function, server, listener, silent) }()
+	go func() { drained <- drain(ctx, function, server, bounded) }()
 	go function.Log().Info("draining", "timeout_seconds", settings.ShutdownTimeout.Seconds()) // a log that blocks holds up no end
 	select {
 	case err := <-drained:
@@ -77,13 +80,13 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 }
 
 // drain answers what is in flight, and what was racing the signal, until ctx ends.
-func drain(ctx context.Context, function *coffeebuddy.Function, server *http.Server, listener net.Listener, silent *silentConns) error {
+func drain(ctx context.Context, function *coffeebuddy.Function, server *http.Server, listener *connections.Listener) error {
 	// net/http drops, unanswered, what it reads after Shutdown began. So no connection
 	// comes any more, and those that have come get their request read, before it does.
 	time.Sleep(300 * time.Millisecond)
 	_ = listener.Close()
 	time.Sleep(50 * time.Millisecond)
-	silent.close()
+	listener.Drain()
 	// Its error is that connections are left. What counts is whether one has a request.
 	shutdown := server.Shutdown(ctx)
 	if err := function.Wait(ctx); err != nil {

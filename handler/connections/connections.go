@@ -1,0 +1,437 @@
+// Package connections bounds what callers can hold of a server before, and after, the
+// server knows what they want: the number of their connections, the fields of their
+// headers, and the time in which they read their responses. net/http bounds none of
+// these in a way that fits a small pod: it takes as many connections as come, keeps some
+// nine thousand fields of a header of 36 kB, and gives a response one deadline whatever
+// its progress.
+//
+// A connection waits for its caller, or it serves: [Listener.Handler] sees a request
+// begin, [Listener.State] sees it end, and a read of one byte is net/http's own, by which
+// it watches for the caller to leave once it has the whole request.
+package connections
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// maxFields is the number of a header's lines, request line included. An event of 256
+	// attributes, of which none is in the body, would have more; no known sender comes near.
+	maxFields = 256
+
+	// fieldCost is what net/http keeps for one field besides its bytes: an entry in a map,
+	// a key, a slice and a string.
+	fieldCost = 160
+
+	// freeCost is what each connection may cost by its header without being counted: 20
+	// fields and 1 kB, which no probe and few events exceed.
+	freeCost = 4 << 10
+
+	// maxCost is what all headers together may cost beyond that, in bytes.
+	maxCost = 16 << 20
+
+	// bufferSize is the size of the kernel's buffers for one connection, in bytes, in each
+	// direction. The kernel's own default grows to megabytes, which the pod pays for.
+	bufferSize = 32 << 10
+
+	// unreadTimeout is how long the kernel keeps what a caller does not acknowledge, or
+	// has no room for, before it ends the connection.
+	unreadTimeout = 10 * time.Second
+
+	// writeChunk must be taken within writeTimeout: 13 kB/s at least.
+	writeChunk   = 64 << 10
+	writeTimeout = 5 * time.Second
+
+	// refuseTimeout and refuseBytes bound what is read after a header was refused, for the
+	// caller to get the response.
+	refuseTimeout = 500 * time.Millisecond
+	refuseBytes   = 64 << 10
+
+	// drainTimeout is what a request's body, or a chunk of a response, has left when the
+	// drain begins.
+	drainTimeout = 2 * time.Second
+)
+
+// Config is what a [Listener] is made of.
+type Config struct {
+	Limit int // connections at a time; 0 stands for 4096
+
+	// Refused is called with the status of each response that net/http sends by itself,
+	// to what never became a request: 400, 431, 501. Nil stands for nothing.
+	Refused func(status int)
+}
+
+// A Listener accepts connections within bounds. It is the Prometheus collector of what
+// it has done.
+type Listener struct {
+	net.Listener
+
+	config Config
+	open   *prometheus.Desc
+	shed   prometheus.Counter
+
+	mu       sync.Mutex
+	conns    map[*conn]bool
+	waiting  conn                      // ring of the connections that wait for their callers, the longest first
+	cost     int                       // of all headers, beyond freeCost each
+	draining atomic.Pointer[time.Time] // when bodies end that have not come; nil before the drain
+}
+
+// Listen returns a Listener that accepts from another one.
+func Listen(inner net.Listener, config Config) *Listener {
+	if config.Limit == 0 {
+		config.Limit = 4096
+	}
+	if config.Refused == nil {
+		config.Refused = func(int) {}
+	}
+	l := &Listener{
+		Listener: inner, config: config, conns: make(map[*conn]bool),
+		open: prometheus.NewDesc("coffeebuddy_connections", "Open connections.", nil, nil),
+		shed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "coffeebuddy_connections_shed_total",
+			Help: "Connections that were closed to make room: silent or idle ones, or ones with an outsized header.",
+		}),
+	}
+	l.waiting.before, l.waiting.after = &l.waiting, &l.waiting
+	return l
+}
+
+// Accept returns the next connection. Above the limit it closes the one that has been
+// waiting longest for its caller, so that a flood cannot keep a probe out; the new one
+// where none is waiting.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		inner, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if tcp, ok := inner.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(bufferSize) // without which it works as well
+			_ = tcp.SetWriteBuffer(bufferSize)
+			setUnreadTimeout(tcp, unreadTimeout)
+		}
+		if c, ok := l.admit(&conn{Conn: inner, of: l}); ok {
+			return c, nil
+		}
+		_ = inner.Close()
+	}
+}
+
+func (l *Listener) admit(c *conn) (*conn, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.conns) >= l.config.Limit {
+		l.shed.Inc()
+		longest := l.waiting.after
+		if longest == &l.waiting {
+			return nil, false
+		}
+		l.drop(longest)
+	}
+	l.conns[c] = true
+	l.push(c)
+	return c, true
+}
+
+// drop closes a connection to make room. The lock is held.
+func (l *Listener) drop(c *conn) {
+	l.forget(c)
+	_ = c.Conn.Close() // net/http's read returns, and it closes once more
+}
+
+// forget takes a connection out of what is counted. The lock is held.
+func (l *Listener) forget(c *conn) {
+	if !l.conns[c] {
+		return
+	}
+	delete(l.conns, c)
+	c.remove()
+	l.charge(c, 0)
+}
+
+// push makes a connection the last of those that wait. The lock is held.
+func (l *Listener) push(c *conn) {
+	c.before, c.after = l.waiting.before, &l.waiting
+	c.before.after, c.after.before = c, c
+}
+
+// charge notes what a connection's header costs. The lock is held.
+func (l *Listener) charge(c *conn, cost int) {
+	cost = max(cost-freeCost, 0)
+	l.cost += cost - c.cost
+	c.cost = cost
+}
+
+// afford notes what a connection's header costs, and closes those that have been sending
+// theirs longest where all of them cost too much.
+func (l *Listener) afford(c *conn, cost int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.conns[c] {
+		return
+	}
+	l.charge(c, cost)
+	for longest := l.waiting.after; l.cost > maxCost && longest != &l.waiting; {
+		next := longest.after
+		if longest.cost > 0 {
+			l.shed.Inc()
+			l.drop(longest)
+		}
+		longest = next
+	}
+}
+
+// Drain ends the waiting for callers: at once where no request has begun, within two
+// seconds for what is left of a body or a response. Call it when the server has been told
+// to shut down, since net/http waits for both.
+func (l *Listener) Drain() {
+	end := time.Now().Add(drainTimeout)
+	l.draining.Store(&end)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.conns {
+		_ = c.Conn.SetWriteDeadline(end)
+	}
+	for c := l.waiting.after; c != &l.waiting; {
+		next := c.after
+		if c.phaseNow() == header {
+			l.drop(c)
+		} else {
+			_ = c.Conn.SetReadDeadline(end)
+		}
+		c = next
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (l *Listener) Describe(descs chan<- *prometheus.Desc) {
+	descs <- l.open
+	l.shed.Describe(descs)
+}
+
+// Collect implements prometheus.Collector.
+func (l *Listener) Collect(metrics chan<- prometheus.Metric) {
+	l.mu.Lock()
+	open := len(l.conns)
+	l.mu.Unlock()
+	metrics <- prometheus.MustNewConstMetric(l.open, prometheus.GaugeValue, float64(open))
+	l.shed.Collect(metrics)
+}
+
+// A phase is what a connection does.
+type phase int
+
+const (
+	header  phase = iota // it waits for a request, or for the rest of its header
+	body                 // it waits for the rest of a request's body
+	serving              // a handler has the whole request
+)
+
+// A conn is one connection. Several goroutines of net/http use it, one at a time but for
+// the background read.
+type conn struct {
+	net.Conn
+
+	of            *Listener
+	before, after *conn        // in the ring of those that wait, nil for one that does not; guarded by the lock of the Listener
+	cost          int          // of the header, beyond freeCost; guarded by the same
+	phase         atomic.Int32 // what enter has set, or scan
+
+	fields, size int  // of the header so far
+	blank        bool // the last byte of the header so far ended a line
+}
+
+func (c *conn) phaseNow() phase { return phase(c.phase.Load()) }
+
+// connKey is the key of a connection in the contexts of its requests.
+type connKey struct{}
+
+// Context is for [http.Server.ConnContext].
+func (l *Listener) Context(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// Handler returns a handler that notes of each request that its header is there, before
+// the next one answers it.
+func (l *Listener) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+			if r.ContentLength != 0 {
+				c.enter(body)
+			} else {
+				c.enter(serving)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// State is for [http.Server.ConnState].
+func (l *Listener) State(connection net.Conn, state http.ConnState) {
+	if c, ok := connection.(*conn); ok && state == http.StateIdle {
+		c.enter(header)
+	}
+}
+
+// enter changes the phase, and with it the place among those that wait.
+func (c *conn) enter(next phase) {
+	if c.phaseNow() == next && next != header {
+		return
+	}
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.phase.Store(int32(next))
+	if !c.of.conns[c] {
+		return
+	}
+	switch next {
+	case header:
+		c.fields, c.size, c.blank = 0, 0, false
+		c.of.charge(c, 0)
+		c.remove()
+		c.of.push(c)
+	case body:
+		if c.before == nil {
+			c.of.push(c)
+		}
+	case serving:
+		c.remove()
+	}
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if len(p) == 1 {
+		c.enter(serving)
+		return c.Conn.Read(p)
+	}
+	if end := c.of.draining.Load(); end != nil {
+		_ = c.Conn.SetReadDeadline(*end)
+	}
+	n, err := c.Conn.Read(p)
+	if c.phaseNow() == header && !c.scan(p[:n]) {
+		return 0, c.refuse()
+	}
+	return n, err
+}
+
+// remove takes the connection out of the ring. The lock is held.
+func (c *conn) remove() {
+	if c.before != nil {
+		c.before.after, c.after.before = c.after, c.before
+		c.before, c.after = nil, nil
+	}
+}
+
+// scan counts the fields of a header up to the empty line at its end, and reports whether
+// there are not too many.
+func (c *conn) scan(p []byte) bool {
+	for len(p) > 0 {
+		at := bytes.IndexByte(p, '\n')
+		line := p
+		if at >= 0 {
+			line = p[:at]
+		}
+		c.size += len(line) + 1
+		content := len(bytes.TrimSuffix(line, []byte{'\r'}))
+		if at < 0 {
+			c.blank = c.blank && content == 0
+			break
+		}
+		if c.blank && content == 0 && c.fields > 0 {
+			c.phase.Store(int32(body)) // it waits as before
+			break
+		}
+		if c.fields++; c.fields > maxFields {
+			return false
+		}
+		c.blank = true
+		p = p[at+1:]
+	}
+	if cost := c.size + fieldCost*c.fields; cost > freeCost {
+		c.of.afford(c, cost)
+	}
+	return true
+}
+
+// refuse answers a header with too many fields as net/http does one that is too large.
+func (c *conn) refuse() error {
+	const response = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n431 Request Header Fields Too Large"
+	_, _ = io.WriteString(c, response)
+	if c.CloseWrite() == nil {
+		// Unread bytes would have the kernel reset the connection, and the response with it.
+		_ = c.Conn.SetReadDeadline(time.Now().Add(refuseTimeout))
+		_, _ = io.CopyN(io.Discard, c.Conn, refuseBytes)
+	}
+	return errTooManyFields
+}
+
+// errTooManyFields reads to net/http like the end of the connection, to which it has
+// nothing to say.
+var errTooManyFields = &net.OpError{Op: "read", Err: errors.New("too many header fields")}
+
+// Write implements net.Conn. It goes on for as long as the caller takes chunk after chunk
+// in time.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.phaseNow() == header {
+		c.refused(p)
+	}
+	written := 0
+	for {
+		chunk := p[written:min(len(p), written+writeChunk)]
+		timeout := writeTimeout
+		if c.of.draining.Load() != nil {
+			timeout = drainTimeout
+		}
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(timeout))
+		n, err := c.Conn.Write(chunk)
+		written += n
+		if err != nil || written == len(p) {
+			return written, err
+		}
+	}
+}
+
+// refused counts a response to what never became a request.
+func (c *conn) refused(response []byte) {
+	const before = "HTTP/1.1 "
+	if len(response) < len(before)+3 || string(response[:len(before)]) != before {
+		return
+	}
+	status := 0
+	for _, digit := range response[len(before) : len(before)+3] {
+		status = 10*status + int(digit-'0')
+	}
+	c.of.config.Refused(status)
+}
+
+// SetWriteDeadline does nothing: writes have deadlines of their own.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// CloseWrite is what net/http looks for, so that a caller gets the response to a request
+// that it is still sending.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.of.mu.Lock()
+	c.of.forget(c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}

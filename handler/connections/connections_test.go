@@ -1,0 +1,315 @@
+package connections_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"coffeebuddy/handler/connections"
+
+	"github.com/matryer/is"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// serve serves a handler within bounds until the test ends.
+func serve(t *testing.T, config connections.Config, handler http.HandlerFunc) (*connections.Listener, string) {
+	t.Helper()
+	inner, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := connections.Listen(inner, config)
+	server := &http.Server{Handler: l.Handler(handler), ConnContext: l.Context, ConnState: l.State, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 10}
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return l, inner.Addr().String()
+}
+
+func ok(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	_, _ = io.WriteString(w, "ok")
+}
+
+func dial(t *testing.T, address string) net.Conn {
+	t.Helper()
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+// ask sends a request and returns the status of its response, 0 for a closed connection.
+func ask(c net.Conn, request string) int {
+	if _, err := io.WriteString(c, request); err != nil {
+		return 0
+	}
+	return answer(bufio.NewReader(c))
+}
+
+func answer(r *bufio.Reader) int {
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return 0
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+const get = "GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+// closed reports whether the server has closed a connection on which nothing is asked.
+func closed(c net.Conn) bool {
+	_, err := c.Read(make([]byte, 1))
+	return err != nil
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// metric returns the value of one of the listener's two metrics.
+func metric(t *testing.T, l *connections.Listener, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(l)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
+func TestTheLongestSilentOrIdleConnectionMakesRoom(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	l, address := serve(t, connections.Config{Limit: 3}, ok)
+	idle, silent, half := dial(t, address), dial(t, address), dial(t, address)
+	eventually(t, "three connections", func() bool { return metric(t, l, "coffeebuddy_connections") == 3 })
+	is.Equal(ask(idle, get), 200) // and is idle from now on, for less long than silent is silent
+	_, _ = io.WriteString(half, "GET / HTTP/1.1\r\n")
+
+	is.Equal(ask(dial(t, address), get), 200)
+	is.True(closed(silent))
+	is.Equal(ask(dial(t, address), get), 200)
+	is.True(closed(half)) // which sent half a header
+	is.Equal(ask(idle, get), 200)
+	is.Equal(metric(t, l, "coffeebuddy_connections"), 3.0)
+	is.Equal(metric(t, l, "coffeebuddy_connections_shed_total"), 2.0)
+}
+
+func TestABodyThatDoesNotComeMakesRoom(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	l, address := serve(t, connections.Config{Limit: 2}, ok)
+	for range 2 {
+		_, _ = io.WriteString(dial(t, address), "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1")
+	}
+	eventually(t, "two connections", func() bool { return metric(t, l, "coffeebuddy_connections") == 2 })
+	is.Equal(ask(dial(t, address), get), 200)
+}
+
+func TestWhatIsServedIsNeverClosed(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	entered, release := make(chan bool), make(chan bool)
+	_, address := serve(t, connections.Config{Limit: 2}, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodPost {
+			entered <- true
+			<-release
+		}
+		_, _ = io.WriteString(w, "ok")
+	})
+	statuses := make(chan int)
+	for range 2 {
+		c := dial(t, address)
+		go func() { statuses <- ask(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n1") }()
+		<-entered
+	}
+	is.Equal(ask(dial(t, address), get), 0) // the new one has to go
+	close(release)
+	is.Equal(<-statuses, 200)
+	is.Equal(<-statuses, 200)
+	is.Equal(ask(dial(t, address), get), 200)
+}
+
+func TestManyFieldsAreRefused(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var refused atomic.Int64
+	_, address := serve(t, connections.Config{Refused: func(status int) { refused.Store(int64(status)) }}, ok)
+	header := func(fields int, end string) string {
+		return "GET / HTTP/1.1" + end + "Host: h" + end + strings.Repeat("a:"+end, fields) + end
+	}
+	for _, end := range []string{"\r\n", "\n"} {
+		is.Equal(ask(dial(t, address), header(254, end)), 200)
+		is.Equal(refused.Swap(0), int64(0))
+		is.Equal(ask(dial(t, address), header(255, end)), 431)
+		is.Equal(refused.Swap(0), int64(431))
+		is.Equal(ask(dial(t, address), header(9000, end)), 431)
+		refused.Store(0)
+	}
+	is.Equal(ask(dial(t, address), "GET / HTTP/1.1\r\nHost: h\r\nA: "+strings.Repeat("a", 40<<10)+"\r\n\r\n"), 431) // net/http's own
+	eventually(t, "it is counted", func() bool { return refused.Load() == 431 })
+	is.Equal(ask(dial(t, address), "nonsense\r\n\r\n"), 400)
+	eventually(t, "it is counted", func() bool { return refused.Load() == 400 })
+}
+
+// TestBodiesAreNoHeaders, however many lines they have, one after the other and ahead of
+// their turn.
+func TestBodiesAreNoHeaders(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	_, address := serve(t, connections.Config{}, ok)
+	for _, lines := range []int{1, 300, 5000, 500000} {
+		body := strings.Repeat("\n", lines)
+		post := fmt.Sprintf("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		chunked := fmt.Sprintf("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+		c := dial(t, address)
+		r := bufio.NewReader(c)
+		go func() { _, _ = io.WriteString(c, strings.Repeat(post+chunked+get, 3)) }()
+		for range 9 {
+			is.Equal(answer(r), 200)
+		}
+	}
+	// Byte by byte, a blank line is found wherever it is cut.
+	c := dial(t, address)
+	go func() {
+		for _, b := range []byte("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 600\r\n\r\n" + strings.Repeat("\r\n", 300)) {
+			_, _ = c.Write([]byte{b})
+		}
+	}()
+	is.Equal(answer(bufio.NewReader(c)), 200)
+}
+
+// TestOutsizedHeadersMakeRoom for small ones: all of them together have a bound.
+func TestOutsizedHeadersMakeRoom(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	l, address := serve(t, connections.Config{}, ok)
+	large := "GET / HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("a:b\r\n", 200) + "B: " + strings.Repeat("b", 28<<10) + "\r\n"
+	first := dial(t, address)
+	_, _ = io.WriteString(first, large)
+	for range 400 { // 60 kB each
+		_, _ = io.WriteString(dial(t, address), large)
+	}
+	is.True(closed(first))
+	eventually(t, "some are closed", func() bool { return metric(t, l, "coffeebuddy_connections_shed_total") > 10 })
+	is.Equal(ask(dial(t, address), get), 200)
+	is.Equal(ask(dial(t, address), large+"\r\n"), 200)
+}
+
+func TestAResponseThatIsNotReadEnds(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	ended := make(chan time.Duration, 1)
+	_, address := serve(t, connections.Config{}, func(w http.ResponseWriter, _ *http.Request) {
+		began := time.Now()
+		_, err := w.Write(make([]byte, 16<<20))
+		if err != nil {
+			ended <- time.Since(began)
+		}
+	})
+	c := dial(t, address)
+	_, _ = io.WriteString(c, get)
+	took := <-ended
+	is.True(took > 4*time.Second && took < 12*time.Second)
+}
+
+func TestAResponseThatIsReadSlowlyGoesOn(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	const size = 8 << 20
+	_, address := serve(t, connections.Config{}, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		_, _ = w.Write(make([]byte, size))
+	})
+	resp, err := http.Get("http://" + address)
+	is.NoErr(err)
+	defer resp.Body.Close()
+	read := 0
+	for { // a megabyte a second
+		n, err := io.CopyN(io.Discard, resp.Body, 1<<20)
+		if read += int(n); err != nil {
+			break
+		}
+		<-time.After(time.Second)
+	}
+	is.Equal(read, size) // after longer than a write may take without progress
+}
+
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	entered, ended := make(chan bool, 9), make(chan error, 9)
+	l, address := serve(t, connections.Config{}, func(w http.ResponseWriter, r *http.Request) {
+		entered <- true
+		_, err := io.Copy(io.Discard, r.Body)
+		if err == nil && r.URL.Path == "/large" {
+			_, err = w.Write(make([]byte, 16<<20))
+		}
+		ended <- err
+	})
+	silent, idle := dial(t, address), dial(t, address)
+	is.Equal(ask(idle, get), 200)
+	<-entered
+	is.NoErr(<-ended)
+	_, _ = io.WriteString(dial(t, address), "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1") // and no more
+	_, _ = io.WriteString(dial(t, address), "GET /large HTTP/1.1\r\nHost: h\r\n\r\n")                   // and reads nothing
+	<-entered
+	<-entered
+	began := time.Now()
+	l.Drain()
+	is.True(closed(silent))
+	is.True(closed(idle))
+	is.True(time.Since(began) < time.Second)
+	is.True(<-ended != nil)
+	is.True(<-ended != nil)
+	is.True(time.Since(began) < 4*time.Second)
+}
+
+func TestMetricsAreLinted(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	l, _ := serve(t, connections.Config{}, ok)
+	problems, err := testutil.CollectAndLint(l)
+	is.NoErr(err)
+	is.Equal(len(problems), 0)
+}
+
+// TestWithoutAServer there is nothing to note: a handler of a test has no connection.
+func TestWithoutAServer(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	inner, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	defer inner.Close()
+	w := httptest.NewRecorder()
+	connections.Listen(inner, connections.Config{}).Handler(http.HandlerFunc(ok)).ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", http.NoBody))
+	is.Equal(w.Code, 200)
+}

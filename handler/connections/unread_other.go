@@ -1,0 +1,11 @@
+//go:build !linux
+
+package connections
+
+import (
+	"net"
+	"time"
+)
+
+// setUnreadTimeout does nothing where the kernel has no such timeout.
+func setUnreadTimeout(*net.TCPConn, time.Duration) {}
