@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,25 +67,34 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	var err error
+	engine, err := events.New(events.Config{
+		App:      settings.AppName,
+		InFlight: settings.EventsInFlight,
+		Timeout:  settings.EventTimeout,
+		Registry: registry,
+		Log:      log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the events' engine: %w", err)
+	}
 	f.handler, err = handler.New(handler.Config{
-		App:            settings.AppName,
-		Environment:    settings.Environment,
-		Version:        build.version,
-		Started:        processStart(),
-		Ready:          f.ready,
-		MetricsPath:    settings.MetricsPath,
-		Registry:       registry,
-		Log:            log,
-		EventsInFlight: settings.EventsInFlight,
-		EventTimeout:   settings.EventTimeout,
-		EventsScope:    settings.EventsScope,
-		Authorize:      authorizer(settings, log),
+		App:         settings.AppName,
+		Environment: settings.Environment,
+		Version:     build.version,
+		Events:      engine,
+		Echo:        settings.Echo,
+		Started:     processStart(),
+		Ready:       f.ready,
+		MetricsPath: settings.MetricsPath,
+		Registry:    registry,
+		Log:         log,
+		EventsScope: settings.EventsScope,
+		Authorize:   authorizer(settings, log),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the handler: %w", err)
 	}
-	if err := addSlack(f.handler, settings, vault, registry); err != nil {
+	if err := addSlack(engine.Events, f.handler, settings, vault, registry); err != nil {
 		return nil, fmt.Errorf("add Slack: %w", err)
 	}
 	return f, nil

@@ -11,24 +11,31 @@ import (
 )
 
 // TestImports holds who may import whom: function → coffeebuddy → {handler, checks,
-// slack} and slack → handler.
+// slack}, handler → events and slack → events, which knows nobody and no HTTP.
 func TestImports(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		of     string
 		banned []string // as a path, or a path and all below it
 	}{
+		{"coffeebuddy/events", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/slack",
+			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
+		}},
+		{"coffeebuddy/events/binding", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/slack",
+		}},
 		{"coffeebuddy/handler", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/slack",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
 		{"coffeebuddy/checks", []string{
-			"coffeebuddy", "coffeebuddy/handler", "coffeebuddy/function", "coffeebuddy/slack",
+			"coffeebuddy", "coffeebuddy/events", "coffeebuddy/handler", "coffeebuddy/function", "coffeebuddy/slack",
 			"github.com/cloudevents", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
 		}},
 		{"coffeebuddy/slack", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function",
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 		}},
 		{"coffeebuddy", []string{"coffeebuddy/function", "coffeebuddy/test", "knative.dev", "github.com/matryer"}},
@@ -55,11 +62,24 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestEventsKnowNoHTTP goes by direct imports: the Prometheus client has net/http below it.
+func TestEventsKnowNoHTTP(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding"} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .Imports}}{{.}}\n{{end}}", of).Output()
+		is.NoErr(err)
+		for _, imported := range strings.Fields(string(out)) {
+			is.True(imported != "net/http" && !strings.HasPrefix(imported, "net/http/")) // imported
+		}
+	}
+}
+
 // TestEnvironmentIsReadInOnePlace: only settings.go may, of what is not a test.
 func TestEnvironmentIsReadInOnePlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	for _, of := range []string{"coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/slack", "coffeebuddy/function"} {
+	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/slack", "coffeebuddy/function"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
 		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)

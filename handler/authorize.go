@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"coffeebuddy/events"
 )
 
 // An Authorization is what is known of a bearer token.
@@ -42,7 +44,7 @@ func (h *Handler) authorized(r *http.Request) (refusal answer, ok bool) {
 	case InsufficientScope:
 		return h.challenge(http.StatusForbidden, "insufficient_scope"), false
 	}
-	return answer{status: http.StatusServiceUnavailable, outcome: retry, after: time.Second}, false
+	return answerOf(events.Verdict{Outcome: events.Retry, RetryAfter: time.Second}), false
 }
 
 // challenge is a refusal that says which token is needed, and with one of the codes of
@@ -52,7 +54,7 @@ func (h *Handler) challenge(status int, code string) answer {
 	if code != "" {
 		challenge += `, error="` + code + `"`
 	}
-	return answer{status: status, outcome: unauthorized, challenge: challenge + `, scope="` + h.config.EventsScope + `"`}
+	return answer{status: status, verdict: events.Verdict{Outcome: events.Unauthorized}, challenge: challenge + `, scope="` + h.config.EventsScope + `"`}
 }
 
 // hasBearer reports whether any of the credentials is of the scheme Bearer.
@@ -69,7 +71,7 @@ func hasBearer(credentials []string) bool {
 // they are one that can be one.
 func bearerToken(credentials []string) (string, bool) {
 	if len(credentials) != 1 {
-		return "", false // which of them counts differs from reader to reader
+		return "", false // implementations disagree on which one wins
 	}
 	_, token, _ := strings.Cut(credentials[0], " ")
 	token = strings.TrimLeft(token, " ")

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -38,7 +38,7 @@ func (*rereadable) Close() error { return nil }
 // BenchmarkHandler is a whole request but for its connection: route, request id,
 // metrics, and the log line that users have.
 func BenchmarkHandler(b *testing.B) {
-	f := newFunction(b, func(c *handler.Config) {
+	f := newFunction(b, func(c *config) {
 		c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)).With("app", "coffeebuddy", "environment", "prod")
 		c.EventsInFlight = 10000
 	})
@@ -46,7 +46,7 @@ func BenchmarkHandler(b *testing.B) {
 	if err := f.On("coffee.ordered", accept); err != nil {
 		b.Fatal(err)
 	}
-	if err := f.On("coffee.paid", accept, handler.Deduplicate(time.Hour)); err != nil {
+	if err := f.On("coffee.paid", accept, events.Deduplicate(time.Hour)); err != nil {
 		b.Fatal(err)
 	}
 	data := `"` + strings.Repeat("x", 98) + `"`

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
@@ -35,7 +35,7 @@ func TestDuplicateGetsTheSameAnswer(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f, c := newFunction(t), new(counter)
-	is.NoErr(f.On("coffee.ordered", c.receive, handler.Deduplicate(time.Hour)))
+	is.NoErr(f.On("coffee.ordered", c.receive, events.Deduplicate(time.Hour)))
 	first, second := f.order("1"), f.order("1")
 	is.Equal(first.Code, 200)
 	is.Equal(second.Code, 200)
@@ -64,7 +64,7 @@ func TestKeptReplyIsACopy(t *testing.T) {
 		reply := event.New()
 		reply.SetType("coffee.served")
 		return &reply, reply.SetData("text/plain", data)
-	}, handler.Deduplicate(time.Hour)))
+	}, events.Deduplicate(time.Hour)))
 	f.order("1")
 	copy(data, "later")
 	is.Equal(f.order("1").Body.String(), "first")
@@ -74,7 +74,7 @@ func TestDuplicateOfAnEventWithoutReply(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f := newFunction(t)
-	is.NoErr(f.On("coffee.ordered", answering(nil, nil), handler.Deduplicate(time.Hour)))
+	is.NoErr(f.On("coffee.ordered", answering(nil, nil), events.Deduplicate(time.Hour)))
 	is.Equal(f.order("1").Code, 204)
 	again := f.order("1")
 	is.Equal(again.Code, 204)
@@ -87,8 +87,8 @@ func TestNamesThatMustNotBeMixedUp(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f, c := newFunction(t), new(counter)
-	is.NoErr(f.On("coffee.ordered", c.receive, handler.Deduplicate(time.Hour)))
-	is.NoErr(f.On("coffee.ordered1", c.receive, handler.Deduplicate(time.Hour)))
+	is.NoErr(f.On("coffee.ordered", c.receive, events.Deduplicate(time.Hour)))
+	is.NoErr(f.On("coffee.ordered1", c.receive, events.Deduplicate(time.Hour)))
 	effects := 0
 	for _, names := range [][2]string{{"a", "bc"}, {"ab", "c"}, {"a/", "b"}, {"a", "/b"}, {"a:", "1:b"}, {"a", ":1:b"}} {
 		effects++
@@ -113,10 +113,10 @@ func TestWhatFailedMayRunAgain(t *testing.T) {
 	canary := errors.New("canary")
 	bad := event.New()
 	bad.SetType(" ")
-	for when, fail := range map[string]handler.Receiver{
+	for when, fail := range map[string]events.Receiver{
 		"an error":         answering(nil, canary),
-		"a refusal":        answering(nil, handler.Permanent(canary)),
-		"come back":        answering(nil, handler.RetryAfter(time.Second, canary)),
+		"a refusal":        answering(nil, events.Permanent(canary)),
+		"come back":        answering(nil, events.RetryAfter(time.Second, canary)),
 		"an invalid reply": answering(&bad, nil),
 		"a panic":          func(context.Context, event.Event) (*event.Event, error) { panic("canary") },
 	} {
@@ -130,7 +130,7 @@ func TestWhatFailedMayRunAgain(t *testing.T) {
 					return fail(ctx, e)
 				}
 				return nil, nil
-			}, handler.Deduplicate(time.Hour)))
+			}, events.Deduplicate(time.Hour)))
 			is.True(f.order("1").Code >= 400)
 			is.Equal(f.order("1").Code, 204)
 			is.Equal(f.order("1").Header().Get("Idempotent-Replayed"), "true")
@@ -148,7 +148,7 @@ func TestDuplicateOfARunningEventIsAConflict(t *testing.T) {
 			time.Sleep(time.Minute) // past its deadline
 			effects.Add(1)
 			return nil, nil
-		}, handler.Deduplicate(time.Hour)))
+		}, events.Deduplicate(time.Hour)))
 		is.Equal(f.order("1").Code, 503) // the deadline of ten seconds
 		again := f.order("1")
 		is.Equal(again.Code, 409) // it still runs, and keeps its claim
@@ -171,7 +171,7 @@ func TestTimedOutEventMayRunAgain(t *testing.T) {
 				<-ctx.Done()
 			}
 			return nil, ctx.Err()
-		}, handler.Deduplicate(time.Hour)))
+		}, events.Deduplicate(time.Hour)))
 		is.Equal(f.order("1").Code, 503)
 		synctest.Wait()
 		is.Equal(f.order("1").Code, 204)
@@ -183,7 +183,7 @@ func TestAnswersAreForgottenWithAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		f, c := newFunction(t), new(counter)
-		is.NoErr(f.On("coffee.ordered", c.receive, handler.Deduplicate(time.Hour)))
+		is.NoErr(f.On("coffee.ordered", c.receive, events.Deduplicate(time.Hour)))
 		f.order("1")
 		time.Sleep(time.Hour - time.Second)
 		is.Equal(f.order("1").Body.String(), "1")
@@ -207,7 +207,7 @@ func TestOldestAnswersGoFirst(t *testing.T) {
 		reply := event.New()
 		reply.SetType("coffee.served")
 		return &reply, reply.SetData("text/plain", strings.Repeat("x", 1_000_000))
-	}, handler.Deduplicate(time.Hour)))
+	}, events.Deduplicate(time.Hour)))
 	ended := make(chan int)
 	go func() { ended <- f.order("running").Code }()
 	<-entered
@@ -238,7 +238,7 @@ func TestReplyThatIsTooLargeIsNotKept(t *testing.T) {
 			size = 1 << 20
 		}
 		return &reply, reply.SetData("text/plain", strings.Repeat("x", size))
-	}, handler.Deduplicate(time.Hour)))
+	}, events.Deduplicate(time.Hour)))
 	f.order("small")
 	for range 2 {
 		large := f.order("large")
@@ -252,7 +252,7 @@ func TestNumberOfAnswersIsBounded(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f, c := newFunction(t), new(counter)
-	is.NoErr(f.On("coffee.ordered", c.receive, handler.Deduplicate(time.Hour)))
+	is.NoErr(f.On("coffee.ordered", c.receive, events.Deduplicate(time.Hour)))
 	const bound = 10_000
 	for i := range bound + 1 {
 		if code := f.order(strconv.Itoa(i)).Code; code != 200 {
@@ -268,7 +268,7 @@ func TestDeduplicationNeedsAnAge(t *testing.T) {
 	t.Parallel()
 	for _, age := range []time.Duration{0, -1} {
 		is := is.New(t)
-		err := newFunction(t).On("coffee.ordered", answering(nil, nil), handler.Deduplicate(age))
+		err := newFunction(t).On("coffee.ordered", answering(nil, nil), events.Deduplicate(age))
 		is.True(err != nil)
 		is.Equal(err.Error(), "register a receiver for coffee.ordered: deduplicate: the age is not positive")
 	}

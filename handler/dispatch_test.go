@@ -8,41 +8,41 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
 )
 
-func TestPlaceIsAmongTheEventsInFlight(t *testing.T) {
+func TestSlotIsAmongTheEventsInFlight(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
 	is.NoErr(f.On("com.slack.command", answering(nil, nil)))
-	place := f.Enter()
+	slot := f.Enter()
 	is.Equal(f.series("coffeebuddy_events_in_flight"), "1")
 	is.True(f.Enter() == nil)
 	is.Equal(f.order("1").Code, 503)
 	is.Equal(f.series(`coffeebuddy_events_total{outcome="overloaded"}`), "2")
-	is.Equal(<-place.Start(t.Context(), command()), handler.Verdict{Status: 204, Outcome: "accepted"}) // in the one place
-	place.Leave()                                                                                      // which is no longer held
+	is.Equal(<-slot.Start(t.Context(), command()), events.Verdict{Outcome: "accepted"}) // in the one slot
+	slot.Leave()                                                                        // which is no longer held
 	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 	for range 2 {
-		place = f.Enter()
-		place.Leave()
-		place.Leave()
+		slot = f.Enter()
+		slot.Leave()
+		slot.Leave()
 		is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 	}
-	for _, e := range []event.Event{event.New(), {}} { // which is no event: the place is given back
-		is.Equal((<-f.Enter().Start(t.Context(), e)).Outcome, "malformed")
+	for _, e := range []event.Event{event.New(), {}} { // which is no event: the slot is given back
+		is.Equal((<-f.Enter().Start(t.Context(), e)).Outcome, events.Malformed)
 	}
-	is.Equal((<-f.Enter().Start(t.Context(), command(), handler.Deduplicate(0))).Outcome, "failed")
+	is.Equal((<-f.Enter().Start(t.Context(), command(), events.Deduplicate(0))).Outcome, events.Failed)
 	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 }
 
 // TestDispatchUntilTheContextsDeadline, which may be longer than that of other events.
 func TestDispatchUntilTheContextsDeadline(t *testing.T) {
-	for timeout, want := range map[time.Duration]string{time.Minute: "accepted", time.Second: "timeout"} {
+	for timeout, want := range map[time.Duration]events.Outcome{time.Minute: "accepted", time.Second: "timeout"} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
 			f := newFunction(t) // whose events have 10 s
@@ -65,14 +65,14 @@ func TestDispatchOnce(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		when   string
-		option handler.Option
+		option events.Option
 		err    error
 		runs   int
 	}{
-		{"deduplicated and accepted", handler.Deduplicate(time.Hour), nil, 1},
-		{"deduplicated and failed", handler.Deduplicate(time.Hour), errors.New("failed"), 2},
-		{"once and accepted", handler.Once(time.Hour), nil, 1},
-		{"once and failed", handler.Once(time.Hour), errors.New("failed"), 1},
+		{"deduplicated and accepted", events.Deduplicate(time.Hour), nil, 1},
+		{"deduplicated and failed", events.Deduplicate(time.Hour), errors.New("failed"), 2},
+		{"once and accepted", events.Once(time.Hour), nil, 1},
+		{"once and failed", events.Once(time.Hour), errors.New("failed"), 1},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			is := is.New(t)
@@ -86,8 +86,11 @@ func TestDispatchOnce(t *testing.T) {
 			first := f.Dispatch(t.Context(), e, test.option)
 			second := f.Dispatch(t.Context(), e, test.option)
 			is.Equal(runs, test.runs)
-			is.Equal(second.Status, first.Status)
-			is.Equal(second.Outcome == "duplicate", test.runs == 1)
+			if test.runs == 1 {
+				is.Equal(second, events.Verdict{Outcome: events.Duplicate, First: first.Outcome})
+			} else {
+				is.Equal(second, first)
+			}
 			f.Dispatch(t.Context(), e)
 			is.Equal(runs, test.runs+1) // the option was for those events
 		})

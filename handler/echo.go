@@ -6,8 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"unicode/utf8"
+
+	"coffeebuddy/events/attribute"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -15,7 +16,7 @@ import (
 // echoType is the type of the events that `func invoke -f cloudevent` sends.
 const echoType = "boson.fn"
 
-// echoed is what both built-in receivers answer: what came, and who answers.
+// echoed is what the built-in receivers answer: what came, and who answers.
 type echoed struct {
 	Message     json.RawMessage `json:"message"`
 	App         string          `json:"app"`
@@ -26,6 +27,9 @@ type echoed struct {
 // echo answers an event with its data.
 func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
 	body, err := h.echoOf(message(e))
+	if err == nil && !attribute.IsJSON(body) { // too deep by the one level that is added
+		body, err = h.echoOf(quoted(e.Data()))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -35,15 +39,6 @@ func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
 		return nil, fmt.Errorf("set the reply's data: %w", err)
 	}
 	return &reply, nil
-}
-
-// echoPlain answers plain JSON with itself.
-func (h *Handler) echoPlain(body []byte) (answer, error) {
-	echo, err := h.echoOf(body)
-	return answer{
-		status: http.StatusOK, outcome: accepted,
-		header: http.Header{"Content-Type": {event.ApplicationJSON}}, body: echo,
-	}, err
 }
 
 func (h *Handler) echoOf(message json.RawMessage) ([]byte, error) {
@@ -63,14 +58,19 @@ func message(e event.Event) json.RawMessage {
 	switch {
 	case len(data) == 0:
 		return json.RawMessage("null")
-	case isJSONType(e.DataContentType()) && isJSONAt(1, data): // else the reply is too deep
+	case attribute.IsJSONType(e.DataContentType()) && attribute.IsJSON(data):
 		return data
 	case !utf8.Valid(data):
 		data = []byte(base64.StdEncoding.EncodeToString(data))
 	}
-	text, err := json.Marshal(string(data))
+	return quoted(data)
+}
+
+// quoted returns a text as a JSON string.
+func quoted(text []byte) json.RawMessage {
+	line, err := json.Marshal(string(text))
 	if err != nil {
 		panic("handler: marshal a string: " + err.Error()) // strings always marshal
 	}
-	return text
+	return line
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/handler/handlertest"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -62,7 +62,7 @@ func TestNoContentTypeIsGuessedForAReply(t *testing.T) {
 	is.Equal(resp.StatusCode, 200)
 	is.Equal(resp.Header["Content-Type"], nil)
 
-	kit := handlertest.New(t, func(h *handler.Handler) error { return h.On("coffee.ordered", answering(&plain, nil)) })
+	kit := handlertest.New(t, func(h *events.Events) error { return h.On("coffee.ordered", answering(&plain, nil)) })
 	is.Equal(kit.Send(handlertest.Event("coffee.ordered", "")).Reply.DataContentType(), "") // the kit sees what is sent
 }
 
@@ -102,7 +102,7 @@ func TestRetryAfterTheLongestTime(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f := newFunction(t)
-	is.NoErr(f.On("coffee.ordered", answering(nil, handler.RetryAfter(math.MaxInt64, context.Canceled))))
+	is.NoErr(f.On("coffee.ordered", answering(nil, events.RetryAfter(math.MaxInt64, context.Canceled))))
 	is.Equal(f.order("1").Header().Get("Retry-After"), "9223372037")
 }
 
@@ -110,7 +110,7 @@ func TestDispatchedReplyIsACopy(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f, c := newFunction(t), new(counter)
-	is.NoErr(f.On("coffee.ordered", c.receive, handler.Deduplicate(time.Hour)))
+	is.NoErr(f.On("coffee.ordered", c.receive, events.Deduplicate(time.Hour)))
 	e := handlertest.Event("coffee.ordered", "")
 	f.Dispatch(t.Context(), e)
 	copy(f.Dispatch(t.Context(), e).Reply.DataEncoded, "X") // of what is remembered

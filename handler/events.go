@@ -1,16 +1,19 @@
 package handler
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"coffeebuddy/events"
+	"coffeebuddy/events/attribute"
+	"coffeebuddy/events/binding"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -26,123 +29,99 @@ const (
 // errTooLarge is a body over bodyLimit.
 var errTooLarge = errors.New("the body is over 1 MiB")
 
-// An answer is what a sender gets: a status, and what was replied or an error's word.
-type answer struct {
-	status    int
-	outcome   outcome
-	attribute string        // of an event that is malformed there
-	after     time.Duration // Retry-After, 0 for none
-	challenge string        // WWW-Authenticate, "" for none
-
-	header http.Header // of a reply; shared by those who get the same answer
-	body   []byte      // of a reply
-}
-
 // handleEvent receives one event or plain JSON. Nothing but a receiver, or being
 // full, answers 5xx: a sender would retry what can never be understood.
 func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	resp := w.(*response)
 	a := h.receive(resp, r)
-	if resp.traceparent != "" {
-		w.Header().Set("Traceparent", resp.traceparent)
+	if resp.Traceparent != "" {
+		w.Header().Set("Traceparent", resp.Traceparent)
 	}
-	h.count(a) // before a long reply has left: whoever has it may ask for the metrics
 	a.send(w)
-}
-
-// count counts an event by what became of it.
-func (h *Handler) count(a answer) {
-	h.metrics.events[a.outcome].Inc()
-	if a.outcome == accepted {
-		h.Reached(FirstEvent)
-	}
 }
 
 // receive bounds, decodes and validates in the request's own goroutine, and then
 // hands over to the receiver.
 func (h *Handler) receive(w *response, r *http.Request) answer {
-	// Before all else: a stranger learns nothing, and takes no place among the events in
-	// flight while his token is asked about.
+	// Authorize first: unauthenticated clients learn nothing and hold no slot.
 	if refusal, ok := h.authorized(r); !ok {
-		return refusal
+		return h.refused(refusal)
 	}
-	mode, err := modeOf(r.Header)
+	mode, err := binding.ModeOf(r.Header)
 	if err != nil {
-		return answer{status: http.StatusUnsupportedMediaType, outcome: malformed}
+		return h.refused(answer{status: http.StatusUnsupportedMediaType, verdict: events.Verdict{Outcome: events.Malformed}})
 	}
-	if !h.enter() {
-		return full()
+	slot := h.events.Enter()
+	if slot == nil {
+		return answerOf(events.OverloadedVerdict())
 	}
+	defer slot.Leave()
 	body, err := readBody(w, r)
 	if err != nil {
-		h.leave()
-		return unread(err)
+		return h.refused(unread(err))
 	}
-	if mode == plain {
-		if !isJSONObject(body) {
-			h.leave()
-			return answer{status: http.StatusBadRequest, outcome: malformed}
+	if mode == binding.Plain {
+		e, err := plain(body)
+		if err != nil {
+			return h.refused(answerOf(events.MalformedVerdict(err)))
 		}
-		return h.deliverPlain(r.Context(), &w.correlation, body)
+		a := answerOf(slot.Deliver(r.Context(), &w.Correlation, e))
+		a.plain = true
+		return a
 	}
-	e, err := decode(mode, r.Header, body)
+	e, err := binding.Decode(mode, r.Header, body)
 	if err != nil {
-		h.leave()
-		return undecoded(err)
+		return h.refused(answerOf(events.MalformedVerdict(err)))
 	}
-	w.event = eventName{e.ID(), e.Source(), e.Type()}
-	w.follow(e)
-	if strings.HasPrefix(e.Type(), "com.slack.") && h.config.Environment != "dev" && h.config.EventsScope == "" {
-		h.leave()
-		return answer{status: http.StatusUnprocessableEntity, outcome: rejected}
+	w.event = nameOf(e)
+	w.Follow(e)
+	if err := h.admit(r.Context(), e); err != nil {
+		return h.refused(answerOf(events.Refusal(r.Context(), err)))
 	}
-	return h.deliver(r.Context(), &w.correlation, e)
+	return answerOf(slot.Deliver(r.Context(), &w.Correlation, e))
 }
 
-// follow adopts the trace of an event whose request has none.
-func (c *correlation) follow(e event.Event) {
-	if c.traceparent != "" {
-		return
-	}
-	if traceparent, ok := e.Extensions()["traceparent"].(string); ok {
-		c.traceparent = validTraceparent(traceparent)
-	}
+// refused counts an event that is not delivered.
+func (h *Handler) refused(a answer) answer {
+	h.events.Count(a.verdict.Outcome)
+	return a
 }
 
-// enter takes a place among the events in flight, if there is one.
-func (h *Handler) enter() bool {
-	select {
-	case h.slots <- struct{}{}:
-		return true
-	default:
-		return false
+// admit returns nil unless an event claims to be Slack's and nothing vouches for it.
+func (h *Handler) admit(ctx context.Context, e event.Event) error {
+	switch {
+	case !strings.HasPrefix(e.Type(), "com.slack."), h.config.Environment == "dev", h.config.EventsScope != "":
+		return nil
+	case h.config.Admit == nil:
+		return events.Permanent(errors.New("only Slack's own routes take an event of such a type"))
 	}
+	return h.config.Admit(ctx, e)
 }
 
-func (h *Handler) leave() { <-h.slots }
-
-// full is the answer when all places are taken.
-func full() answer {
-	return answer{status: http.StatusServiceUnavailable, outcome: overloaded, after: time.Second}
+// plain returns the event that plain JSON is the data of. It is of the type that
+// `func invoke` sends with an envelope, and so has the same receiver.
+func plain(body []byte) (event.Event, error) {
+	if !attribute.IsJSONObject(body) {
+		return event.Event{}, errors.New("the body is no JSON object")
+	}
+	e := event.New()
+	e.SetID(rand.Text())
+	e.SetSource("/")
+	e.SetType(echoType)
+	e.SetDataContentType(event.ApplicationJSON)
+	e.DataEncoded = body
+	return e, nil
 }
 
 // unread is the answer to a body that did not come.
 func unread(err error) answer {
+	a := answer{status: http.StatusBadRequest, verdict: events.Verdict{Outcome: events.Malformed}}
 	switch {
 	case errors.Is(err, errTooLarge):
-		return answer{status: http.StatusRequestEntityTooLarge, outcome: malformed}
+		a.status = http.StatusRequestEntityTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// The event may be fine and the network slow: Knative's brokers retry a 408.
-		return answer{status: http.StatusRequestTimeout, outcome: timedOut}
-	}
-	return answer{status: http.StatusBadRequest, outcome: malformed}
-}
-
-// undecoded is the answer to what is no event.
-func undecoded(err error) answer {
-	a := answer{status: http.StatusBadRequest, outcome: malformed}
-	if wrong, ok := errors.AsType[*attributeError](err); ok {
-		a.attribute = wrong.shown()
+		a.status, a.verdict.Outcome = http.StatusRequestTimeout, events.Timeout
 	}
 	return a
 }
@@ -181,77 +160,4 @@ func readBody(w *response, r *http.Request) ([]byte, error) {
 			return nil, err
 		}
 	}
-}
-
-// send writes an answer. A 204 has nothing that looks like an event: a broker would
-// take that for a reply.
-func (a answer) send(w http.ResponseWriter) {
-	if a.outcome == duplicate && a.status < http.StatusBadRequest {
-		w.Header()["Idempotent-Replayed"] = []string{"true"}
-	}
-	switch {
-	case a.status >= http.StatusBadRequest:
-		writeError(w, a)
-	case a.status == http.StatusNoContent:
-		w.WriteHeader(a.status)
-	default:
-		write(w, a.status, a.header, a.body)
-	}
-}
-
-// writeError writes an error in its one shape. Both of its values are from closed
-// lists: nothing that came in goes out.
-func writeError(w http.ResponseWriter, a answer) {
-	header := healthHeader()
-	if a.after > 0 {
-		header["Retry-After"] = []string{strconv.FormatInt(int64((a.after-1)/time.Second)+1, 10)}
-	}
-	if a.challenge != "" {
-		header["Www-Authenticate"] = []string{a.challenge}
-	}
-	body := `{"error":"` + string(a.outcome) + `"`
-	if a.attribute != "" {
-		body += `,"attribute":"` + a.attribute + `"`
-	}
-	write(w, a.status, header, []byte(body+"}\n"))
-}
-
-// public returns a source without the user and the query that it may have as a URL:
-// secrets are there, and a log holds none.
-func public(source string) string {
-	source, _, _ = strings.Cut(source, "?")
-	scheme, rest, found := strings.Cut(source, "//")
-	if !found {
-		return source
-	}
-	authority, path, more := strings.Cut(rest, "/")
-	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		authority = authority[i+1:]
-	}
-	if more {
-		path = "/" + path
-	}
-	return scheme + "//" + authority + path
-}
-
-// printable returns what a log may hold of a value that a sender chose: its
-// printable characters, at most 128 bytes of them.
-func printable(s string) string {
-	const limit = 128
-	if len(s) > limit {
-		end := limit
-		for !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end]
-	}
-	if isPrintableASCII(s) {
-		return s
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, s)
 }

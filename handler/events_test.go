@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -291,7 +292,7 @@ func TestMediaTypes(t *testing.T) {
 func TestEchoIsAnEvent(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	w := newFunction(t, func(c *handler.Config) { c.App = "kaffee küche" }).ask("POST", "/", `{"a":1}`, event1()...)
+	w := newFunction(t, func(c *config) { c.App = "kaffee küche" }).ask("POST", "/", `{"a":1}`, event1()...)
 	is.Equal(w.Header().Get("Ce-Specversion"), "1.0")
 	is.Equal(w.Header().Get("Ce-Type"), "coffeebuddy.echo")
 	is.Equal(w.Header().Get("Ce-Source"), "//coffeebuddy/kaffee%2520k%25C3%25BCche") // escaped for the URI, then for the header
@@ -313,7 +314,7 @@ func TestReceiverDecidesTheStatus(t *testing.T) {
 	canary := errors.New("canary")
 	for _, test := range []struct {
 		when    string
-		receive handler.Receiver
+		receive events.Receiver
 		code    int
 		body    string
 		again   string
@@ -334,11 +335,11 @@ func TestReceiverDecidesTheStatus(t *testing.T) {
 		{"a reply with an extension of no type", answering(reply(func(e *event.Event) { e.Context.(*event.EventContextV1).Extensions = map[string]any{"x": struct{}{}} }), nil), 500, `{"error":"failed"}` + "\n", "", "failed"},
 		{"an error beside a reply", answering(reply(func(*event.Event) {}), canary), 500, `{"error":"failed"}` + "\n", "", "failed"},
 		{"an error", answering(nil, canary), 500, `{"error":"failed"}` + "\n", "", "failed"},
-		{"a permanent error", answering(nil, handler.Permanent(canary)), 422, `{"error":"rejected"}` + "\n", "", "rejected"},
-		{"a permanent error, wrapped", answering(nil, fmt.Errorf("x: %w", handler.Permanent(canary))), 422, `{"error":"rejected"}` + "\n", "", "rejected"},
-		{"come back", answering(nil, handler.RetryAfter(90*time.Second, canary)), 503, `{"error":"retry"}` + "\n", "90", "retry"},
-		{"come back soon", answering(nil, handler.RetryAfter(1100*time.Millisecond, canary)), 503, `{"error":"retry"}` + "\n", "2", "retry"},
-		{"come back now", answering(nil, handler.RetryAfter(-1, canary)), 503, `{"error":"retry"}` + "\n", "1", "retry"},
+		{"a permanent error", answering(nil, events.Permanent(canary)), 422, `{"error":"rejected"}` + "\n", "", "rejected"},
+		{"a permanent error, wrapped", answering(nil, fmt.Errorf("x: %w", events.Permanent(canary))), 422, `{"error":"rejected"}` + "\n", "", "rejected"},
+		{"come back", answering(nil, events.RetryAfter(90*time.Second, canary)), 503, `{"error":"retry"}` + "\n", "90", "retry"},
+		{"come back soon", answering(nil, events.RetryAfter(1100*time.Millisecond, canary)), 503, `{"error":"retry"}` + "\n", "2", "retry"},
+		{"come back now", answering(nil, events.RetryAfter(-1, canary)), 503, `{"error":"retry"}` + "\n", "1", "retry"},
 		{"a panic", func(context.Context, event.Event) (*event.Event, error) { panic("canary") }, 500, `{"error":"failed"}` + "\n", "", "failed"},
 	} {
 		t.Run(test.when, func(t *testing.T) {
@@ -357,7 +358,7 @@ func TestReceiverDecidesTheStatus(t *testing.T) {
 	}
 }
 
-func answering(reply *event.Event, err error) handler.Receiver {
+func answering(reply *event.Event, err error) events.Receiver {
 	return func(context.Context, event.Event) (*event.Event, error) { return reply, err }
 }
 
@@ -406,7 +407,7 @@ func TestReceiverGetsTheEvent(t *testing.T) {
 func TestDeadlineIsAnsweredAndTheReceiverKeepsItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+		f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
 		ended := make(chan error, 1)
 		is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			time.Sleep(time.Minute) // does not heed its deadline
@@ -529,7 +530,7 @@ func TestReadDeadlineDoesNotEndAReceiver(t *testing.T) {
 
 func TestBodiesOnTheWire(t *testing.T) {
 	t.Parallel()
-	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
 	server := httptest.NewUnstartedServer(f)
 	server.Start()
 	defer server.Close()
@@ -589,7 +590,7 @@ func TestBodiesOnTheWire(t *testing.T) {
 // before it sends the answer.
 func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
 	t.Parallel()
-	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
 	server := httptest.NewServer(f)
 	defer server.Close()
 	announced := " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nContent-Type: "
@@ -691,7 +692,7 @@ func TestSenderWhoIsStillSendingHasItsAnswer(t *testing.T) {
 func TestAnswerFreesItsPlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+	f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
 	for range 1000 {
 		is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 200)
 	}
@@ -727,7 +728,7 @@ func TestSlowBodiesTakePlacesAndNothingElse(t *testing.T) {
 func TestSlackTypesInDevelopment(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	f := newFunction(t, func(c *handler.Config) { c.Environment = "dev" })
+	f := newFunction(t, func(c *config) { c.Environment = "dev" })
 	var received atomic.Int64
 	is.NoErr(f.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) {
 		received.Add(1)

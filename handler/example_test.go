@@ -5,24 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"time"
 
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // orders is a feature: it receives an order once, replies, and tells the kitchen after
 // the reply.
-func orders(h *handler.Handler, kitchen io.Writer) error {
+func orders(h *events.Events, kitchen io.Writer) error {
 	return h.On("coffee.ordered", func(ctx context.Context, e event.Event) (*event.Event, error) {
 		if string(e.Data()) == `"tea"` {
-			return nil, handler.Permanent(errors.New("there is no tea")) // to the dead-letter sink
+			return nil, events.Permanent(errors.New("there is no tea")) // to the dead-letter sink
 		}
 		h.Go(ctx, "tell the kitchen", func(context.Context) error {
 			_, err := fmt.Fprintln(kitchen, "make", string(e.Data()))
@@ -31,21 +30,20 @@ func orders(h *handler.Handler, kitchen io.Writer) error {
 		reply := event.New() // its id, source and time are filled in
 		reply.SetType("coffee.accepted")
 		return &reply, nil
-	}, handler.Deduplicate(time.Hour))
+	}, events.Deduplicate(time.Hour))
 }
 
-// newHandler returns a handler as coffeebuddy.go wires it.
-func newHandler() *handler.Handler {
-	h, err := handler.New(handler.Config{
-		App: "coffeebuddy", Environment: "prod", Version: "v1.0.0", Started: time.Now(),
-		Ready:       func(context.Context) handler.Readiness { return handler.Readiness{Ready: true, JSON: []byte("{}\n")} },
-		MetricsPath: "/metrics", Registry: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-		EventsInFlight: 32, EventTimeout: 10 * time.Second,
-	})
+// newHandler returns an engine and its handler as coffeebuddy.go wires them.
+func newHandler() (*events.Engine, *handler.Handler) {
+	engine, err := events.New(events.Config{})
 	if err != nil {
 		panic(err) // two metrics of one name
 	}
-	return h
+	h, err := handler.New(handler.Config{Events: engine})
+	if err != nil {
+		panic(err)
+	}
+	return engine, h
 }
 
 // order sends an order, as a broker does.
@@ -61,9 +59,9 @@ func order(h http.Handler, drink string) *httptest.ResponseRecorder {
 }
 
 func Example() {
-	h := newHandler()
+	e, h := newHandler()
 	var kitchen strings.Builder
-	if err := orders(h, &kitchen); err != nil {
+	if err := orders(e.Events, &kitchen); err != nil {
 		fmt.Println(err)
 		return
 	}
@@ -85,13 +83,13 @@ func Example() {
 // A route of one's own turns what it gets into an event, and the verdict into what its
 // sender understands.
 func ExampleHandler_Mount() {
-	h := newHandler()
+	engine, h := newHandler()
 	if err := errors.Join(
-		h.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) { return nil, nil }),
+		engine.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) { return nil, nil }),
 		h.Mount("POST /slack/commands", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			e := event.New()
 			e.SetType("com.slack.command")
-			verdict := h.Dispatch(r.Context(), e)
+			verdict := engine.Dispatch(r.Context(), e)
 			fmt.Fprint(w, verdict.Outcome)
 		})),
 	); err != nil {
@@ -105,9 +103,9 @@ func ExampleHandler_Mount() {
 }
 
 func ExampleRetryAfter() {
-	h := newHandler()
-	if err := h.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) {
-		return nil, handler.RetryAfter(time.Minute, errors.New("the machine warms up"))
+	e, h := newHandler()
+	if err := e.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) {
+		return nil, events.RetryAfter(time.Minute, errors.New("the machine warms up"))
 	}); err != nil {
 		fmt.Println(err)
 		return
@@ -117,13 +115,13 @@ func ExampleRetryAfter() {
 	// Output: 503 60
 }
 
-func ExampleHandler_Go() {
-	h := newHandler()
-	h.Go(context.Background(), "descale", func(ctx context.Context) error {
+func Example_go() {
+	e, h := newHandler()
+	e.Go(context.Background(), "descale", func(ctx context.Context) error {
 		deadline, ok := ctx.Deadline()
 		fmt.Println(ok, time.Until(deadline) > time.Minute)
 		return nil
-	}, handler.Within(time.Hour))
+	}, events.Within(time.Hour))
 	if err := h.Wait(context.Background()); err != nil {
 		fmt.Println(err)
 	}

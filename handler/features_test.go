@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -31,16 +32,16 @@ func TestDispatch(t *testing.T) {
 	reply.SetType("coffee.served")
 	for _, test := range []struct {
 		when    string
-		receive handler.Receiver
-		want    handler.Verdict
+		receive events.Receiver
+		want    events.Verdict
 	}{
-		{"accepted", answering(nil, nil), handler.Verdict{Status: 204, Outcome: "accepted"}},
-		{"a reply", answering(&reply, nil), handler.Verdict{Status: 200, Outcome: "accepted", Reply: &reply}},
-		{"refused", answering(nil, handler.Permanent(canary)), handler.Verdict{Status: 422, Outcome: "rejected"}},
-		{"come back", answering(nil, handler.RetryAfter(time.Minute, canary)), handler.Verdict{Status: 503, Outcome: "retry", RetryAfter: time.Minute}},
-		{"an error", answering(nil, canary), handler.Verdict{Status: 500, Outcome: "failed"}},
-		{"a panic", func(context.Context, event.Event) (*event.Event, error) { panic("canary") }, handler.Verdict{Status: 500, Outcome: "failed"}},
-		{"the goroutine's end", func(context.Context, event.Event) (*event.Event, error) { runtime.Goexit(); return nil, nil }, handler.Verdict{Status: 500, Outcome: "failed"}},
+		{"accepted", answering(nil, nil), events.Verdict{Outcome: "accepted"}},
+		{"a reply", answering(&reply, nil), events.Verdict{Outcome: "accepted", Reply: &reply}},
+		{"refused", answering(nil, events.Permanent(canary)), events.Verdict{Outcome: "rejected"}},
+		{"come back", answering(nil, events.RetryAfter(time.Minute, canary)), events.Verdict{Outcome: "retry", RetryAfter: time.Minute}},
+		{"an error", answering(nil, canary), events.Verdict{Outcome: "failed"}},
+		{"a panic", func(context.Context, event.Event) (*event.Event, error) { panic("canary") }, events.Verdict{Outcome: "failed"}},
+		{"the goroutine's end", func(context.Context, event.Event) (*event.Event, error) { runtime.Goexit(); return nil, nil }, events.Verdict{Outcome: "failed"}},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			is := is.New(t)
@@ -54,7 +55,7 @@ func TestDispatch(t *testing.T) {
 			}
 			got.Reply, test.want.Reply = nil, nil
 			is.Equal(got, test.want)
-			is.Equal(f.series(`coffeebuddy_events_total{outcome="`+test.want.Outcome+`"}`), "1")
+			is.Equal(f.series(`coffeebuddy_events_total{outcome="`+string(test.want.Outcome)+`"}`), "1")
 			is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 		})
 	}
@@ -64,31 +65,31 @@ func TestDispatchOfWhatIsNoEvent(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f := newFunction(t)
-	is.Equal(f.Dispatch(t.Context(), event.Event{}), handler.Verdict{Status: 400, Outcome: "malformed"})
-	is.Equal(f.Dispatch(t.Context(), event.New()), handler.Verdict{Status: 400, Outcome: "malformed"})
-	is.Equal(f.Dispatch(t.Context(), command()), handler.Verdict{Status: 422, Outcome: "unknown_type"})
+	is.Equal(f.Dispatch(t.Context(), event.Event{}), events.Verdict{Outcome: "malformed", Attribute: "specversion"})
+	is.Equal(f.Dispatch(t.Context(), event.New()), events.Verdict{Outcome: "malformed", Attribute: "type"})
+	is.Equal(f.Dispatch(t.Context(), command()), events.Verdict{Outcome: "unknown_type"})
 	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 }
 
 func TestDispatchTakesAPlaceAndDeduplicates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t, func(c *handler.Config) { c.EventsInFlight = 1 })
+		f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
 		is.NoErr(f.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) {
 			time.Sleep(time.Second)
 			return nil, nil
-		}, handler.Deduplicate(time.Hour)))
+		}, events.Deduplicate(time.Hour)))
 		e := command()
 		e.SetID("1")
-		first := make(chan handler.Verdict, 1)
+		first := make(chan events.Verdict, 1)
 		go func() { first <- f.Dispatch(t.Context(), e) }()
 		synctest.Wait()
-		is.Equal(f.Dispatch(t.Context(), e), handler.Verdict{Status: 503, Outcome: "overloaded", RetryAfter: time.Second})
+		is.Equal(f.Dispatch(t.Context(), e), events.Verdict{Outcome: "overloaded", RetryAfter: time.Second})
 		is.Equal(f.order("1").Code, 503)
-		is.Equal(<-first, handler.Verdict{Status: 204, Outcome: "accepted"})
-		is.Equal(f.Dispatch(t.Context(), e), handler.Verdict{Status: 204, Outcome: "duplicate"})
+		is.Equal(<-first, events.Verdict{Outcome: "accepted"})
+		is.Equal(f.Dispatch(t.Context(), e), events.Verdict{Outcome: "duplicate", First: "accepted"})
 		is.NoErr(f.Wait(t.Context()))
-		is.Equal(f.Dispatch(t.Context(), e).Outcome, "overloaded") // nothing more once all has been waited for
+		is.Equal(f.Dispatch(t.Context(), e).Outcome, events.Overloaded) // nothing more once all has been waited for
 	})
 }
 
@@ -109,7 +110,8 @@ func TestMountedRoute(t *testing.T) {
 			f.Log().InfoContext(ctx, "task")
 			return nil
 		})
-		w.WriteHeader(f.Dispatch(r.Context(), command()).Status)
+		is.Equal(f.Dispatch(r.Context(), command()).Outcome, events.Failed)
+		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprint(w, r.PathValue("kind"), string(body))
 	})))
 	is.NoErr(f.Mount("GET /slack/panic", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("canary") })))
@@ -228,7 +230,7 @@ func TestTraceOfADispatchedEvent(t *testing.T) {
 func TestColdStartIsOneLine(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	f := newFunction(t, func(c *handler.Config) { c.Started = time.Now().Add(-time.Hour) })
+	f := newFunction(t, func(c *config) { c.Started = time.Now().Add(-time.Hour) })
 	f.Reached(handler.Listening)
 	f.Reached(handler.Ready)
 	f.ask("POST", "/", "{", "Content-Type", "application/json") // is not accepted

@@ -9,15 +9,13 @@ import (
 	"strings"
 	"testing"
 
-	"coffeebuddy/handler"
-
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
 // fuzzed returns a function whose receivers never fail, and what its receiver of the
 // type t got last.
 func fuzzed(f *testing.F) (function, *event.Event) {
-	fn, got := newFunction(f, func(c *handler.Config) { c.Environment = "dev" }), new(event.Event)
+	fn, got := newFunction(f, func(c *config) { c.Environment = "dev" }), new(event.Event)
 	if err := fn.On("t", func(_ context.Context, e event.Event) (*event.Event, error) {
 		*got = e
 		return &e, nil // which must be fit to be sent on
@@ -95,37 +93,6 @@ func FuzzStructured(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		if code := post(t, fn, got, http.Header{"Content-Type": {"application/cloudevents+json"}}, body); code < 300 && !json.Valid(body) {
 			t.Errorf("%d for what is no JSON: %s", code, body)
-		}
-	})
-}
-
-// FuzzJSON compares the scanner with encoding/json.
-func FuzzJSON(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,-0.5e+7,{"b":null}],"\u00e9\n":true}`, `[]`, ` "\ud800" `, `01`, `{"a":1,}`, "[1 2]", `"`, "\"\x00\"", "-", "1.", "1e", "nul"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if got, want := handler.IsJSON(text), json.Valid(text) && bytes.Equal(bytes.ToValidUTF8(text, nil), text); got != want {
-			t.Errorf("%q: %v, want %v", text, got, want)
-		}
-		members, err := handler.MembersOf(text)
-		if err != nil {
-			return
-		}
-		var want map[string]json.RawMessage
-		if err := json.Unmarshal(text, &want); err != nil {
-			t.Fatalf("%q: %v", text, err)
-		}
-		for name, value := range members {
-			if string(want[name]) != value {
-				t.Errorf("%q: %q is %q, want %q", text, name, value, want[name])
-			}
-			delete(want, name)
-		}
-		for name, value := range want {
-			if string(value) != "null" {
-				t.Errorf("%q: %q is missing", text, name)
-			}
 		}
 	})
 }

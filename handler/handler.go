@@ -1,26 +1,26 @@
-// Package handler is everything HTTP of the function, behind one http.Handler:
-// health, metrics and events, with timing, recovery, request ids and logs.
+// Package handler is the function's HTTP, and nothing else: routes, health, metrics, and
+// events at POST /, with timing, recovery, request ids and logs around them.
 //
-// It knows nothing of Vault, Ory or the environment: readiness comes in as a
-// func, settings as plain values. A feature registers a [Receiver] for a type of
-// event with [Handler.On]; what the receiver returns decides the status, and so
-// whether the sender tries again (see [Permanent] and [RetryAfter]). It goes on after
-// its reply with [Handler.Go]. A feature that gets its events in another way adds a
-// route with [Handler.Mount] and hands them over with [Handler.Dispatch].
+// It knows nothing of Vault, Ory or the environment: readiness comes in as a func, settings
+// as plain values. Who receives an event, and what becomes of it, is the business of the
+// package events; here its outcome becomes a status. A feature that is called in another way
+// adds a route with [Handler.Mount].
 package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"path"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"coffeebuddy/events"
+
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -38,86 +38,122 @@ type Readiness struct {
 	JSON  []byte // the body, a line of JSON; not changed here
 }
 
-// Config is what a Handler is made of. Every field but the last two is needed.
+// Config is what a Handler is made of. Events is needed; the zero value of every other field
+// is its default.
 type Config struct {
-	App         string // the function's name, in what it replies
-	Environment string // dev, test or prod
-	Version     string // of the build, in what it replies
+	App         string // the function's name, in what it echoes. "" stands for coffeebuddy
+	Environment string // dev, test or prod, in what it echoes; dev admits events of com.slack.* types. "" stands for dev
+	Version     string // of the build, in what it echoes. "" stands for unknown
 
-	Started     time.Time                       // of the process
-	Ready       func(context.Context) Readiness // answers within 80 ms, from memory
-	MetricsPath string                          // plain, absolute, and none of the other paths
-	Registry    *prometheus.Registry            // what the metrics path shows; the handler adds its own
-	Log         *slog.Logger
+	Events *events.Engine // receives what comes to POST /
 
-	EventsInFlight int           // events at a time; one more is told to come back
-	EventTimeout   time.Duration // deadline of one receiver
+	Started     time.Time                       // of the process. Zero stands for now
+	Ready       func(context.Context) Readiness // answers within 80 ms, from memory. Nil: always ready
+	MetricsPath string                          // plain, absolute, and none of the other paths. "" stands for /metrics
+	Registry    *prometheus.Registry            // what the metrics path shows; the handler adds its own. Nil: one of its own
+	Log         *slog.Logger                    // nil discards
 
 	// EventsScope is the OAuth2 scope that the bearer token of POST / must have, and
-	// Authorize says whether it has. Without a scope anybody may send events.
+	// Authorize says whether it has. "": anybody may send events.
 	EventsScope string
 	Authorize   func(ctx context.Context, token string) Authorization
+
+	// Admit says whether an event of a com.slack.* type may be received at POST /, where
+	// neither a token nor the environment dev vouches for it: nil admits it, and any error is
+	// treated like one of its receiver. Nil: none is admitted.
+	Admit func(context.Context, event.Event) error
+
+	// Echo adds the built-in receiver, which answers with what came: events of the type
+	// boson.fn, which `func invoke -f cloudevent` sends, and plain JSON.
+	Echo bool
 }
 
-// A Handler is the function. Register receivers before it serves.
+// A Handler is the function. Mount routes before it serves.
 type Handler struct {
-	config    Config
-	logger    *slog.Logger // config.Log with the correlation of its lines' contexts
-	source    string       // of replies that name none
-	mux       *http.ServeMux
-	metrics   *metrics
-	receivers map[string]*registration // by type
+	config  Config
+	events  *events.Engine
+	serve   layer
+	mux     *http.ServeMux
+	metrics *metrics
 
-	slots    chan struct{} // holds one for each event in flight
-	inFlight atomic.Int64  // requests
-	claims   claims
-	tasks    tasks
+	inFlight atomic.Int64 // requests
 	draining atomic.Bool
-
-	closing sync.Mutex
-	closed  int // places that Wait has taken
 }
 
-// New returns a Handler with its routes and its two built-in receivers: the type
-// boson.fn, which `func invoke -f cloudevent` sends, and plain JSON.
+// New returns a Handler with its routes.
 func New(config Config) (*Handler, error) {
-	h := &Handler{
-		config:    config,
-		logger:    slog.New(correlated{config.Log.Handler()}),
-		source:    "//coffeebuddy/" + url.PathEscape(config.App),
-		mux:       http.NewServeMux(),
-		receivers: make(map[string]*registration),
-		slots:     make(chan struct{}, config.EventsInFlight),
-		claims:    claims{byKey: make(map[claimKey]*claim)},
-		tasks:     tasks{running: make(map[*task]bool)},
+	config, err := withDefaults(config)
+	if err != nil {
+		return nil, fmt.Errorf("make the handler: %w", err)
 	}
-	var err error
-	h.metrics, err = newMetrics(config.Registry,
-		func() float64 { return float64(h.inFlight.Load()) },
-		func() float64 { return float64(len(h.slots)) })
+	h := &Handler{config: config, events: config.Events, mux: http.NewServeMux()}
+	h.metrics, err = newMetrics(config.Registry, func() float64 { return float64(h.inFlight.Load()) })
 	if err != nil {
 		return nil, fmt.Errorf("register the handler's metrics: %w", err)
 	}
-	if err := h.On(echoType, h.echo); err != nil {
-		return nil, err
+	h.events.OnFirstAccepted(func() { h.Reached(FirstEvent) })
+	if config.Echo {
+		if err := h.events.On(echoType, h.echo); err != nil {
+			return nil, err
+		}
 	}
 	h.routes()
+	h.serve = h.timed(h.recovered(h.route))
 	return h, nil
+}
+
+// withDefaults returns a Config without zero values, or what is wrong with it.
+func withDefaults(c Config) (Config, error) {
+	if c.App == "" {
+		c.App = "coffeebuddy"
+	}
+	if c.Environment == "" {
+		c.Environment = "dev"
+	}
+	if c.Version == "" {
+		c.Version = "unknown"
+	}
+	if c.Started.IsZero() {
+		c.Started = time.Now()
+	}
+	if c.Ready == nil {
+		c.Ready = func(context.Context) Readiness {
+			return Readiness{Ready: true, JSON: []byte(`{"status":"ready","components":{}}` + "\n")}
+		}
+	}
+	if c.MetricsPath == "" {
+		c.MetricsPath = "/metrics"
+	}
+	if c.Registry == nil {
+		c.Registry = prometheus.NewRegistry()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case c.Events == nil:
+		return c, errors.New("Events is nil")
+	case !isRoute(c.MetricsPath) || strings.Contains(c.MetricsPath, "{") || c.MetricsPath == LivePath || c.MetricsPath == ReadyPath:
+		return c, fmt.Errorf("MetricsPath %q is not a plain path of its own", c.MetricsPath)
+	case c.EventsScope != "" && c.Authorize == nil:
+		return c, errors.New("EventsScope is set, and Authorize is nil")
+	}
+	return c, nil
 }
 
 // routes is the surface besides what is mounted. HEAD goes where GET goes; the mux
 // answers other methods with 405 and other paths with 404.
 func (h *Handler) routes() {
 	h.metrics.routes[""] = newRoute(unmatched, slog.LevelInfo, h.config.Log.Handler())
-	h.route(http.MethodGet, LivePath, handleLive(), slog.LevelDebug)
-	h.route(http.MethodGet, ReadyPath, handleReady(h.config.Ready), slog.LevelDebug)
-	h.route(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log), slog.LevelDebug)
-	h.route(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent), slog.LevelInfo)
+	h.add(http.MethodGet, LivePath, handleLive(), slog.LevelDebug)
+	h.add(http.MethodGet, ReadyPath, handleReady(h.config.Ready), slog.LevelDebug)
+	h.add(http.MethodGet, h.config.MetricsPath, handleMetrics(h.config.Registry, h.config.Log), slog.LevelDebug)
+	h.add(http.MethodPost, EventsPath, http.HandlerFunc(h.handleEvent), slog.LevelInfo)
 }
 
-// route registers a handler for exactly one path, its series, and the level of its
+// add registers a handler for exactly one path, its series, and the level of its
 // requests' log lines.
-func (h *Handler) route(method, path string, next http.Handler, level slog.Level) {
+func (h *Handler) add(method, path string, next http.Handler, level slog.Level) {
 	pattern := method + " " + path
 	if path == EventsPath {
 		pattern += "{$}" // else it would match every path
@@ -130,10 +166,9 @@ func (h *Handler) route(method, path string, next http.Handler, level slog.Level
 // path, such as "POST /slack/commands". The path may have wildcards of one segment,
 // and no slash at its end: it matches no path below itself. Its requests are timed,
 // recovered, counted by the path pattern, and logged like any other; their context
-// carries their id and trace, for [Handler.Dispatch] and [Handler.Go]; the event that
-// is dispatched first is in their log line. Bounding what it reads is the feature's
-// business, and so is taking a place with [Handler.Enter] before it reads much. Call it
-// before the handler serves.
+// carries their id and trace, for [events.Events.Dispatch] and [events.Events.Go]; the
+// event that is dispatched first is in their log line. Bounding what it reads is the
+// feature's business. Call it before the handler serves.
 func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
 	method, path, _ := strings.Cut(pattern, " ")
 	switch {
@@ -141,7 +176,7 @@ func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
 		return fmt.Errorf("mount %q: the handler is nil", pattern)
 	case methodOf(method) != method || !strings.HasPrefix(path, "/"):
 		return fmt.Errorf("mount %q: it is not a method and a path", pattern)
-	case strings.HasSuffix(path, "/"), strings.HasSuffix(path, "{$}"), strings.Contains(path, "...}"), unclean(path):
+	case !isRoute(path):
 		return fmt.Errorf("mount %q: it is not exactly one path", pattern)
 	}
 	defer func() {
@@ -149,34 +184,35 @@ func (h *Handler) Mount(pattern string, next http.Handler) (err error) {
 			err = fmt.Errorf("mount %q: %v", pattern, wrong)
 		}
 	}()
-	h.route(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		resp, name := w.(*response), new(atomic.Pointer[eventName])
+	h.add(method, path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		resp := w.(*response)
+		ctx, dispatched := events.Watch(events.WithCorrelation(r.Context(), &resp.Correlation))
 		defer func() {
-			if dispatched := name.Load(); dispatched != nil {
-				resp.event = *dispatched
+			if e := dispatched(); e != nil {
+				resp.event = nameOf(*e)
 			}
 		}()
-		ctx := context.WithValue(contextOf(r.Context(), &resp.correlation), eventNameKey{}, name)
 		next.ServeHTTP(w, r.WithContext(ctx))
 	}), slog.LevelInfo)
 	return nil
 }
 
-// Log returns the logger for features. A line that is logged with the context of a
-// receiver, a task or a mounted request has its request_id and trace_id.
-func (h *Handler) Log() *slog.Logger { return h.logger }
-
-// ServeHTTP answers one request. The order matters: timing is outside recovery, so
-// that a panic is counted as the 500 it becomes, and inside lingering, which is
-// after the answer.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	lingering(w, r, h.timed) // then recovered, then dispatch
+// isRoute reports whether a path, which may have wildcards, matches nothing below itself.
+func isRoute(path string) bool {
+	return strings.HasPrefix(path, "/") && !strings.HasSuffix(path, "/") && !strings.HasSuffix(path, "{$}") &&
+		!strings.Contains(path, "...}") && !unclean(path)
 }
 
-// dispatch finds the route. ServeMux would redirect an unclean path to the clean
-// one, and call the asterisk of OPTIONS a bad request; here both are unknown paths
-// like any other.
-func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request) {
+// A layer answers a request, by itself or by the layer within.
+type layer func(*response, *http.Request)
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { lingering(w, r, h.serve) }
+
+// route is the innermost layer: it finds the route. ServeMux would redirect an unclean path
+// to the clean one, and call the asterisk of OPTIONS a bad request; here both are unknown
+// paths like any other.
+func (h *Handler) route(w *response, r *http.Request) {
 	if r.URL.Path == "" && r.Method != http.MethodConnect {
 		r.URL.Path = "/" // POST http://host, which is the same (RFC 9110, section 4.2.3)
 	}
@@ -200,6 +236,20 @@ func unclean(p string) bool {
 // that callers have moved on when the listener closes.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
+// Wait is [events.Engine.Wait], whose error says how many other requests are in flight, too.
+func (h *Handler) Wait(ctx context.Context) error {
+	err := h.events.Wait(ctx)
+	n := h.inFlight.Load()
+	cut, isCut := errors.AsType[*events.CutOff](err)
+	switch {
+	case n == 0 || ctx.Err() == nil || isCut && cut.Events > 0: // which are requests
+		return err
+	case isCut:
+		return fmt.Errorf("%d requests were cut off, %w", n, err)
+	}
+	return fmt.Errorf("%d requests were cut off: %w", n, ctx.Err())
+}
+
 // A Milestone is a moment of a cold start.
 type Milestone string
 
@@ -216,7 +266,7 @@ func (h *Handler) Reached(m Milestone) {
 	if !h.metrics.reached(m, time.Since(h.config.Started)) || m != FirstEvent {
 		return
 	}
-	h.logger.LogAttrs(context.Background(), slog.LevelInfo, "cold start",
+	h.config.Log.LogAttrs(context.Background(), slog.LevelInfo, "cold start",
 		slog.Float64("listening_seconds", h.metrics.after(Listening)),
 		slog.Float64("ready_seconds", h.metrics.after(Ready)),
 		slog.Float64("first_event_seconds", h.metrics.after(FirstEvent)))

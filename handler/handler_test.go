@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -29,29 +30,44 @@ import (
 // A function is a handler under test, with what it writes.
 type function struct {
 	*handler.Handler
+	*events.Engine
 	registry *prometheus.Registry
 	logs     *logBuffer
 }
 
-func newFunction(t testing.TB, change ...func(*handler.Config)) function {
+// Wait is the handler's, which waits for the events, too.
+func (f function) Wait(ctx context.Context) error { return f.Handler.Wait(ctx) }
+
+// A config is of both.
+type config struct {
+	handler.Config
+	EventsInFlight int
+}
+
+func newFunction(t testing.TB, change ...func(*config)) function {
 	t.Helper()
 	f := function{registry: prometheus.NewRegistry(), logs: new(logBuffer)}
-	config := handler.Config{
+	config := config{EventsInFlight: 4, Config: handler.Config{
 		App: "coffeebuddy", Environment: "test", Version: "v1.2.3", Started: time.Now(),
 		Ready: func(context.Context) handler.Readiness {
 			return handler.Readiness{Ready: true, JSON: []byte(`{"status":"ready","components":{}}` + "\n")}
 		},
-		MetricsPath:    "/metrics",
-		Registry:       f.registry,
-		Log:            slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		EventsInFlight: 4,
-		EventTimeout:   10 * time.Second,
-	}
+		MetricsPath: "/metrics",
+		Registry:    f.registry,
+		Log:         slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Echo:        true,
+	}}
 	for _, c := range change {
 		c(&config)
 	}
 	var err error
-	if f.Handler, err = handler.New(config); err != nil {
+	if f.Engine, err = events.New(events.Config{
+		App: config.App, InFlight: config.EventsInFlight, Registry: config.Registry, Log: config.Log,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	config.Events = f.Engine
+	if f.Handler, err = handler.New(config.Config); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -82,7 +98,7 @@ func (f function) series(name string) string {
 func TestHealthAnswers(t *testing.T) {
 	t.Parallel()
 	ready := handler.Readiness{}
-	f := newFunction(t, func(c *handler.Config) {
+	f := newFunction(t, func(c *config) {
 		c.Ready = func(context.Context) handler.Readiness { return ready }
 	})
 	for _, test := range []struct {
@@ -117,7 +133,7 @@ func TestLongHealthAnswerIsSentInOnePiece(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	long := []byte(strings.Repeat("x", 3000) + "\n")
-	server := httptest.NewServer(newFunction(t, func(c *handler.Config) {
+	server := httptest.NewServer(newFunction(t, func(c *config) {
 		c.Ready = func(context.Context) handler.Readiness { return handler.Readiness{Ready: true, JSON: long} }
 	}))
 	defer server.Close()
@@ -303,7 +319,7 @@ func TestTraceIDsOfWellFormedTraceparentsOnly(t *testing.T) {
 func TestPanicIsA500ThatIsCounted(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	f := newFunction(t, func(c *handler.Config) {
+	f := newFunction(t, func(c *config) {
 		c.Ready = func(context.Context) handler.Readiness { panic("canary") }
 	})
 	w := f.ask("GET", "/health/ready", "")
@@ -430,7 +446,7 @@ func TestScrapesAreLimited(t *testing.T) {
 func TestMilestonesAreRecordedOnce(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	f := newFunction(t, func(c *handler.Config) { c.Started = time.Now().Add(-time.Hour) })
+	f := newFunction(t, func(c *config) { c.Started = time.Now().Add(-time.Hour) })
 	f.Reached(handler.Listening)
 	first := f.series(`coffeebuddy_start_seconds{until="listening"}`)
 	is.True(strings.HasPrefix(first, "3600."))
@@ -473,7 +489,7 @@ func TestWiringMistakesAreErrors(t *testing.T) {
 		is.True(f.On(eventType, receive) != nil)
 	}
 	is.True(f.On("coffee.drunk", nil) != nil)
-	_, err := handler.New(handler.Config{Registry: f.registry, Log: slog.New(slog.DiscardHandler)})
+	_, err := handler.New(handler.Config{Events: f.Engine, Registry: f.registry})
 	is.True(err != nil) // one registry, one handler
 }
 

@@ -25,9 +25,6 @@ const unmatched = "unmatched"
 type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
-	panics    prometheus.Counter
-	events    map[outcome]prometheus.Counter
-	tasks     map[taskOutcome]prometheus.Counter
 
 	routes     map[string]*route // by the mux's pattern
 	milestones map[Milestone]*milestone
@@ -51,32 +48,7 @@ type route struct {
 	log       slog.Handler // which knows the route already
 }
 
-// outcome is what became of an event: a label and, for an error, its word in the body.
-type outcome string
-
-const (
-	accepted     outcome = "accepted"
-	duplicate    outcome = "duplicate"
-	malformed    outcome = "malformed"
-	unknownType  outcome = "unknown_type"
-	rejected     outcome = "rejected"
-	overloaded   outcome = "overloaded"
-	unauthorized outcome = "unauthorized"
-	retry        outcome = "retry"
-	timedOut     outcome = "timeout"
-	failed       outcome = "failed"
-)
-
-// taskOutcome is how a background task ended: a label.
-type taskOutcome string
-
-const (
-	taskDone   taskOutcome = "done"
-	taskFailed taskOutcome = "failed"
-	taskCutOff taskOutcome = "cut_off"
-)
-
-func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight func() float64) (*metrics, error) {
+func newMetrics(registry *prometheus.Registry, requestsInFlight func() float64) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coffeebuddy_http_requests_total",
@@ -92,30 +64,8 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight 
 			NativeHistogramMaxBucketNumber:  100,
 			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"method", "route"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "coffeebuddy_http_panics_total",
-			Help: "Panics of handlers, receivers and tasks that were recovered from.",
-		}),
-		events:     make(map[outcome]prometheus.Counter),
-		tasks:      make(map[taskOutcome]prometheus.Counter),
 		routes:     make(map[string]*route),
 		milestones: make(map[Milestone]*milestone),
-	}
-	events := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "coffeebuddy_events_total",
-		Help: "Events received, by what became of them.",
-	}, []string{"outcome"})
-	for _, o := range []outcome{
-		accepted, duplicate, malformed, unknownType, rejected, overloaded, unauthorized, retry, timedOut, failed,
-	} {
-		m.events[o] = events.WithLabelValues(string(o))
-	}
-	tasks := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "coffeebuddy_background_tasks_total",
-		Help: "Tasks that went on after their reply, by how they ended.",
-	}, []string{"outcome"})
-	for _, o := range []taskOutcome{taskDone, taskFailed, taskCutOff} {
-		m.tasks[o] = tasks.WithLabelValues(string(o))
 	}
 	start := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "coffeebuddy_start_seconds",
@@ -125,15 +75,11 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight, eventsInFlight 
 		m.milestones[u] = &milestone{gauge: start.WithLabelValues(string(u))}
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.durations, m.panics, events, tasks, start,
+		m.requests, m.durations, start,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "coffeebuddy_http_requests_in_flight",
 			Help: "Requests being answered.",
 		}, requestsInFlight),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "coffeebuddy_events_in_flight",
-			Help: "Events being received, those included whose receiver outlives its deadline.",
-		}, eventsInFlight),
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, err

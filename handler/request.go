@@ -1,23 +1,25 @@
 package handler
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
-	"runtime"
-	"runtime/debug"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"coffeebuddy/events"
+
+	"github.com/cloudevents/sdk-go/v2/event"
 )
 
 // A response is a ResponseWriter that remembers what its request's log line needs.
 type response struct {
 	http.ResponseWriter
 
-	correlation
+	events.Correlation
 
 	began time.Time
 	code  int          // 0 until a status was written
@@ -30,6 +32,8 @@ type response struct {
 
 // An eventName is what a log line says of an event.
 type eventName struct{ id, source, eventType string }
+
+func nameOf(e event.Event) eventName { return eventName{e.ID(), e.Source(), e.Type()} }
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -79,10 +83,10 @@ func (b *requestBody) finished() bool {
 // lingering answers a request whose body is not read at once, and reads on for a
 // while. net/http would hold the answer back until the body is there; and a
 // connection closed on a sender who is still sending loses it the answer.
-func lingering(w http.ResponseWriter, r *http.Request, next func(*response, *http.Request)) {
-	resp := &response{ResponseWriter: w, correlation: correlation{requestID: requestID(r.Header)}}
+func lingering(w http.ResponseWriter, r *http.Request, next layer) {
+	resp := &response{ResponseWriter: w, Correlation: events.Correlation{RequestID: requestID(r.Header)}}
 	if values := r.Header["Traceparent"]; len(values) == 1 {
-		resp.traceparent = validTraceparent(values[0])
+		resp.Traceparent = events.ValidTraceparent(values[0])
 	}
 	if r.ContentLength == 0 {
 		next(resp, r)
@@ -93,7 +97,7 @@ func lingering(w http.ResponseWriter, r *http.Request, next func(*response, *htt
 	resp.readable = requestBody{
 		ReadCloser: r.Body,
 		connection: w,
-		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && first(r.Header, "Expect") == "",
+		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && r.Header.Get("Expect") == "",
 	}
 	r.Body = resp.body
 	duplex := connection.EnableFullDuplex() == nil // false in a test without a connection
@@ -116,23 +120,26 @@ const (
 	lingerBytes = 16 << 20
 )
 
-// timed counts, times and logs a request, whatever becomes of it.
-func (h *Handler) timed(resp *response, r *http.Request) {
-	resp.began = time.Now()
-	h.inFlight.Add(1)
-	resp.header[0] = resp.requestID
-	resp.Header()["X-Request-Id"] = resp.header[:]
-	defer func() {
-		h.inFlight.Add(-1)
-		code := resp.code
-		if code == 0 {
-			code = http.StatusOK // what net/http sends for a handler that wrote nothing
-		}
-		route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(resp.began)
-		h.metrics.observe(route, method, code, took)
-		h.log(r, resp, code, route, method, took)
-	}()
-	h.recovered(resp, r)
+// timed counts, times and logs a request, whatever becomes of it. It is outside recovery, so
+// that a panic is counted as the 500 that it becomes.
+func (h *Handler) timed(next layer) layer {
+	return func(resp *response, r *http.Request) {
+		resp.began = time.Now()
+		h.inFlight.Add(1)
+		resp.header[0] = resp.RequestID
+		resp.Header()["X-Request-Id"] = resp.header[:]
+		defer func() {
+			h.inFlight.Add(-1)
+			code := resp.code
+			if code == 0 {
+				code = http.StatusOK // what net/http sends for a handler that wrote nothing
+			}
+			route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(resp.began)
+			h.metrics.observe(route, method, code, took)
+			h.log(r, resp, code, route, method, took)
+		}()
+		next(resp, r)
+	}
 }
 
 // log writes a request's line: the fields below and no others.
@@ -145,8 +152,8 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 		slog.String("method", method),
 		slog.Int("code", code),
 		slog.Float64("duration_seconds", took.Seconds()),
-		slog.String("request_id", w.requestID))
-	if id := w.traceID(); id != "" {
+		slog.String("request_id", w.RequestID))
+	if id := w.TraceID(); id != "" {
 		attrs = append(attrs, slog.String("trace_id", id))
 	}
 	if e := w.event; e.id != "" {
@@ -164,34 +171,24 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 
 // recovered turns a panic into a 500, or cuts the connection where a status has
 // been sent already, so that no caller takes half an answer for a whole one.
-func (h *Handler) recovered(w *response, r *http.Request) {
-	defer func() {
-		p := recover()
-		if p == nil {
-			return
-		}
-		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-			panic(p)
-		}
-		h.panicked(contextOf(r.Context(), &w.correlation), p)
-		if w.code != 0 {
-			panic(http.ErrAbortHandler)
-		}
-		writeError(w, answer{status: http.StatusInternalServerError, outcome: failed})
-	}()
-	h.dispatch(w, r)
-}
-
-// panicked counts and logs a panic, with its stack. The panic's own text is logged
-// only where it is the runtime's: any other may hold what was being handled.
-func (h *Handler) panicked(ctx context.Context, p any) {
-	h.metrics.panics.Inc()
-	what := fmt.Sprintf("%T", p)
-	if e, ok := p.(runtime.Error); ok {
-		what = e.Error()
+func (h *Handler) recovered(next layer) layer {
+	return func(w *response, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(p)
+			}
+			h.events.Panicked(events.WithCorrelation(r.Context(), &w.Correlation), p)
+			if w.code != 0 {
+				panic(http.ErrAbortHandler)
+			}
+			answerOf(events.Verdict{Outcome: events.Failed}).send(w)
+		}()
+		next(w, r)
 	}
-	h.logger.LogAttrs(ctx, slog.LevelError, "a handler panicked",
-		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
 }
 
 // requestID returns the caller's X-Request-Id if it is a plain short word, else a
@@ -200,21 +197,7 @@ func requestID(header http.Header) string {
 	if ids := header["X-Request-Id"]; len(ids) == 1 && plainID(ids[0]) {
 		return ids[0]
 	}
-	return newRequestID()
-}
-
-// newRequestID returns 26 letters and digits, 128 bits of chance.
-func newRequestID() string {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	var id [26]byte
-	for half := range 2 {
-		bits := rand.Uint64() //nolint:gosec // it is no secret, and each request needs one
-		for i := range 13 {
-			id[13*half+i] = alphabet[bits%32]
-			bits /= 32
-		}
-	}
-	return string(id[:])
+	return events.NewRequestID()
 }
 
 // plainID reports whether id is 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-".
@@ -231,3 +214,45 @@ func plainID(id string) bool {
 	}
 	return true
 }
+
+// public returns a source without the user and the query that it may have as a URL:
+// secrets are there, and a log holds none.
+func public(source string) string {
+	source, _, _ = strings.Cut(source, "?")
+	scheme, rest, found := strings.Cut(source, "//")
+	if !found {
+		return source
+	}
+	authority, path, more := strings.Cut(rest, "/")
+	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+		authority = authority[i+1:]
+	}
+	if more {
+		path = "/" + path
+	}
+	return scheme + "//" + authority + path
+}
+
+// printable returns what a log may hold of a value that a sender chose: its
+// printable characters, at most 128 bytes of them.
+func printable(s string) string {
+	const limit = 128
+	if len(s) > limit {
+		end := limit
+		for !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
+	}
+	if !strings.ContainsFunc(s, unprintable) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
@@ -88,13 +88,13 @@ func TestTaskHasADeadlineOfItsOwn(t *testing.T) {
 		f.Go(t.Context(), "announce", func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
-		}, handler.Within(time.Hour))
+		}, events.Within(time.Hour))
 		ended, cancel := context.WithCancel(t.Context())
 		cancel() // is not the task's end
 		f.Go(ended, "tally", func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
-		}, handler.Within(time.Second))
+		}, events.Within(time.Second))
 		is.NoErr(f.Wait(t.Context()))
 		is.Equal(time.Since(began), time.Hour)
 		is.Equal(f.tasks(), "0 2 0")

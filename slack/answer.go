@@ -3,12 +3,13 @@ package slack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 )
 
 // An answer is what Slack gets for one request, and how it is counted.
@@ -26,23 +27,40 @@ func malformed(status int) answer {
 	return answer{outcome: rejected, status: status, word: "malformed"}
 }
 
+// statusOf is the one place where an outcome becomes a status for Slack, which sends an event
+// again after any status but 200, and shows a user of a command or a click that it failed.
+func statusOf(o events.Outcome) int {
+	switch o {
+	case events.Accepted, events.Duplicate, events.UnknownType: // done, under way, or of no use to send again
+		return http.StatusOK
+	case events.Malformed:
+		return http.StatusBadRequest
+	case events.Rejected, events.Mismatch, events.Unauthorized:
+		return http.StatusUnprocessableEntity
+	case events.Overloaded, events.Retry, events.Timeout, events.Abandoned:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
 // answer returns what Slack is told of a verdict that came in time.
-func (a *App) answer(ctx context.Context, d *delivery, v handler.Verdict) answer {
+func (a *App) answer(ctx context.Context, d *delivery, v events.Verdict) answer {
+	status, code := statusOf(v.Outcome), string(v.Outcome)
 	switch v.Outcome {
-	case "accepted":
+	case events.Accepted:
 		return a.accepted(ctx, d, v)
-	case "duplicate": // done, or still running: Slack need not send it again
-		return answer{outcome: duplicate, status: http.StatusOK}
-	case "malformed":
-		return malformed(v.Status)
-	case "unknown_type", "rejected":
+	case events.Duplicate:
+		return answer{outcome: duplicate, status: status}
+	case events.Malformed:
+		return malformed(status)
+	case events.UnknownType, events.Rejected, events.Mismatch:
 		// No retry helps. Slack would send an event again, and count it against us.
 		refused := answer{outcome: rejected, status: http.StatusOK}
 		switch {
 		case d.kind == command:
 			refused.message = d.apology(v)
-		case d.kind == interaction && v.Outcome == "rejected":
-			refused.status, refused.word = v.Status, v.Outcome
+		case d.kind == interaction && status != http.StatusOK:
+			refused.status, refused.word = status, code
 		}
 		return refused
 	}
@@ -50,28 +68,28 @@ func (a *App) answer(ctx context.Context, d *delivery, v handler.Verdict) answer
 	if d.kind == command {
 		return answer{outcome: unavailable, status: http.StatusOK, message: d.apology(v)}
 	}
-	return answer{outcome: unavailable, status: v.Status, word: v.Outcome, retryAfter: v.RetryAfter}
+	return answer{outcome: unavailable, status: status, word: code, retryAfter: v.RetryAfter}
 }
 
 // accepted is the answer to what a receiver accepted in time.
-func (a *App) accepted(ctx context.Context, d *delivery, v handler.Verdict) answer {
+func (a *App) accepted(ctx context.Context, d *delivery, v events.Verdict) answer {
 	message, err := d.reply(v)
 	done := answer{outcome: accepted, status: http.StatusOK}
 	switch {
 	case err != nil:
-		return a.answer(ctx, d, handler.Verdict{Status: http.StatusInternalServerError, Outcome: "failed"})
+		return a.answer(ctx, d, events.Verdict{Outcome: events.Failed})
 	case d.inAnswer:
 		done.message = message
 	case message.body != nil: // Slack reads no answer to a click
-		a.handler.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
+		a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
 			return a.post(ctx, d.responseURL, message)
-		}, handler.Within(respondTimeout))
+		}, events.Within(respondTimeout))
 	}
 	return done
 }
 
 // respond tells Slack what became of a request that was acknowledged before.
-func (a *App) respond(ctx context.Context, d *delivery, v handler.Verdict) error {
+func (a *App) respond(ctx context.Context, d *delivery, v events.Verdict) error {
 	message, err := d.reply(v)
 	switch {
 	case err == nil && message.body == nil:
@@ -86,11 +104,12 @@ func (a *App) respond(ctx context.Context, d *delivery, v handler.Verdict) error
 	return errors.Join(err, a.post(ctx, d.responseURL, d.apology(v)))
 }
 
-// reply returns the reply of a receiver that accepted. One to an event is nobody's.
-func (d *delivery) reply(v handler.Verdict) (message, error) {
+// reply returns the reply of a receiver that accepted. Replies to Events API deliveries are
+// discarded.
+func (d *delivery) reply(v events.Verdict) (message, error) {
 	switch {
-	case v.Outcome != "accepted":
-		return message{}, errors.New("the receiver failed: " + v.Outcome)
+	case v.Outcome != events.Accepted:
+		return message{}, fmt.Errorf("the receiver failed: %s", v.Outcome)
 	case d.kind == deliveredEvent:
 		return message{}, nil
 	}
@@ -98,19 +117,19 @@ func (d *delivery) reply(v handler.Verdict) (message, error) {
 }
 
 // failed logs what the status of the answer does not say.
-func (a *App) failed(ctx context.Context, d *delivery, outcome string) {
-	a.handler.Log().LogAttrs(ctx, slog.LevelWarn, "a receiver of Slack's failed",
-		slog.String("kind", string(d.kind)), slog.String("outcome", outcome))
+func (a *App) failed(ctx context.Context, d *delivery, outcome events.Outcome) {
+	a.events.Log().LogAttrs(ctx, slog.LevelWarn, "a receiver of Slack's failed",
+		slog.String("kind", string(d.kind)), slog.String("outcome", string(outcome)))
 }
 
 // apology is what a user is told of a request that was not accepted.
-func (d *delivery) apology(v handler.Verdict) message {
+func (d *delivery) apology(v events.Verdict) message {
 	switch {
 	case d.nobodys:
 		return words("Sorry, I do not know that command.")
-	case v.Outcome == "rejected":
+	case v.Outcome == events.Rejected:
 		return words("Sorry, I cannot do that.")
-	case v.Outcome == "retry":
+	case v.Outcome == events.Retry:
 		return words("Sorry, I cannot do that right now. Please try again in a moment.")
 	}
 	return words("Sorry, something went wrong. Please try again.")

@@ -15,7 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
 
@@ -58,7 +58,7 @@ func TestWhatSlackIsToldOfAVerdict(t *testing.T) {
 	hello := `{"text":"hello"}`
 	for _, test := range []struct {
 		when                             string
-		receive                          handler.Receiver
+		receive                          events.Receiver
 		command, click, submitted, event told
 	}{
 		{
@@ -104,14 +104,14 @@ func TestWhatSlackIsToldOfAVerdict(t *testing.T) {
 			told{200, "", "", "accepted"},
 		},
 		{
-			"refused for good", answering(nil, handler.Permanent(errFailed)),
+			"refused for good", answering(nil, events.Permanent(errFailed)),
 			told{200, ephemeral(refused), "", "rejected"},
 			told{422, "rejected", "", "rejected"},
 			told{422, "rejected", "", "rejected"},
 			told{200, "", "", "rejected"},
 		},
 		{
-			"come back", answering(nil, handler.RetryAfter(time.Minute, errFailed)),
+			"come back", answering(nil, events.RetryAfter(time.Minute, errFailed)),
 			told{200, ephemeral(busy), "", "unavailable"},
 			told{503, "retry", "", "unavailable"},
 			told{503, "retry", "", "unavailable"},
@@ -204,8 +204,8 @@ func TestAcknowledgedInTime(t *testing.T) {
 		{"no reply", nil, nil, 10 * time.Second, ""},
 		{"a reply that Slack cannot read", replying("text/html", "canary"), nil, 10 * time.Second, ephemeral(wrong)},
 		{"an error", nil, errFailed, 10 * time.Second, ephemeral(wrong)},
-		{"come back", nil, handler.RetryAfter(time.Minute, errFailed), 10 * time.Second, ephemeral(busy)},
-		{"refused", nil, handler.Permanent(errFailed), 10 * time.Second, ephemeral(refused)},
+		{"come back", nil, events.RetryAfter(time.Minute, errFailed), 10 * time.Second, ephemeral(busy)},
+		{"refused", nil, events.Permanent(errFailed), 10 * time.Second, ephemeral(refused)},
 		{"longer than a receiver may", replying(jsonType, hello), nil, 2 * time.Minute, ephemeral(wrong)},
 	} {
 		for kind, send := range map[string]func(*slacktest.Slack) slacktest.Answer{
@@ -399,7 +399,7 @@ func TestRetryAfterTheLongestTime(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	var got record
-	s := slacktest.New(t, got.features(answering(nil, handler.RetryAfter(math.MaxInt64, errFailed))))
+	s := slacktest.New(t, got.features(answering(nil, events.RetryAfter(math.MaxInt64, errFailed))))
 	a := s.Event("Ev1", `{"type":"message"}`)
 	is.Equal(a.Status, 503)
 	is.Equal(a.Header.Get("Retry-After"), "9223372037")

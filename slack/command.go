@@ -6,7 +6,7 @@ import (
 	"errors"
 	"strings"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -16,17 +16,17 @@ import (
 func (a *App) command(ctx context.Context, e event.Event) (*event.Event, error) {
 	var form struct{ Command, Text string }
 	if err := json.Unmarshal(e.Data(), &form); err != nil {
-		return nil, handler.Permanent(errors.New("the data has no command"))
+		return nil, events.Permanent(errors.New("the data has no command"))
 	}
 	receive := a.find(form.Command, form.Text)
 	if receive == nil {
-		return nil, handler.Permanent(errors.New("no receiver for the command"))
+		return nil, events.Permanent(errors.New("no receiver for the command"))
 	}
 	return receive(ctx, e)
 }
 
 // find returns the receiver of a command with its text, nil for none.
-func (a *App) find(command, text string) handler.Receiver {
+func (a *App) find(command, text string) events.Receiver {
 	if words := strings.Fields(text); len(words) > 0 {
 		if receive := a.commands[strings.ToLower(command+" "+words[0])]; receive != nil {
 			return receive

@@ -10,7 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -38,7 +38,7 @@ var errMalformed = errors.New("malformed")
 type delivery struct {
 	kind        kind
 	event       event.Event
-	option      handler.Option
+	option      events.Option
 	responseURL string // "" for none
 	inAnswer    bool   // Slack takes a reply in the answer
 	nobodys     bool   // a command that has no receiver
@@ -62,7 +62,7 @@ func (a *App) commandOf(r request) (*delivery, error) {
 	}
 	delete(fields, "token")
 	d := &delivery{
-		kind: command, option: handler.Once(onceAge), responseURL: fields["response_url"],
+		kind: command, option: events.Once(onceAge), responseURL: fields["response_url"],
 		inAnswer: true, nobodys: a.find(name, fields["text"]) == nil,
 	}
 	d.event, err = r.event(commandType, s, name, marshal(fields))
@@ -109,7 +109,7 @@ func interactionOf(r request) (*delivery, error) {
 		return nil, errMalformed
 	}
 	d := &delivery{
-		kind: interaction, option: handler.Once(onceAge),
+		kind: interaction, option: events.Once(onceAge),
 		responseURL: first(payload.text("response_url"), payload.head("response_urls").text("response_url")),
 	}
 	switch interactionType {
@@ -146,7 +146,7 @@ func eventOf(r request) (*delivery, error) {
 		return nil, errMalformed
 	}
 	delete(envelope, "token")
-	d := &delivery{kind: deliveredEvent, option: handler.Deduplicate(retryAge)}
+	d := &delivery{kind: deliveredEvent, option: events.Deduplicate(retryAge)}
 	d.event, err = r.event(eventPrefix+eventType, eventSender(envelope), channelOf(inner), marshal(envelope))
 	if err != nil {
 		return nil, err

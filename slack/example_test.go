@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
 
@@ -15,13 +15,13 @@ import (
 
 // A feature answers the command /coffee order.
 func Example() {
-	register := func(_ *handler.Handler, app *slack.App) error {
+	register := func(_ *events.Events, app *slack.App) error {
 		return app.Command("/coffee order", func(_ context.Context, e event.Event) (*event.Event, error) {
 			var command struct {
 				User string `json:"user_name"`
 			}
 			if err := json.Unmarshal(e.Data(), &command); err != nil {
-				return nil, handler.Permanent(err)
+				return nil, events.Permanent(err)
 			}
 			return slack.InChannel("One coffee for " + command.User), nil
 		})

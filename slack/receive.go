@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 )
 
 const (
@@ -51,11 +51,11 @@ func (a *App) route(kind kind, mediaType string, understand func(request) (*deli
 // who did not sign.
 func (a *App) receive(w http.ResponseWriter, r *http.Request, mediaType string, understand func(request) (*delivery, error)) answer {
 	began := time.Now()
-	place := a.handler.Enter()
-	if place == nil {
+	slot := a.events.Enter()
+	if slot == nil {
 		return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: "overloaded", retryAfter: time.Second}
 	}
-	defer place.Leave()
+	defer slot.Leave()
 	body, err := readBody(w, r)
 	if err != nil {
 		return unread(err)
@@ -84,15 +84,15 @@ func (a *App) receive(w http.ResponseWriter, r *http.Request, mediaType string, 
 			message: message{"text/plain; charset=utf-8", []byte(d.challenge)},
 		}
 	}
-	return a.deliver(r.Context(), place, d, began.Add(a.config.AckAfter))
+	return a.deliver(r.Context(), slot, d, began.Add(a.config.AckAfter))
 }
 
 // deliver hands an event to its receiver, and answers by a time, whether the receiver
 // is done or not. One that is not goes on as a task.
-func (a *App) deliver(ctx context.Context, place *handler.Place, d *delivery, by time.Time) answer {
+func (a *App) deliver(ctx context.Context, slot *events.Slot, d *delivery, by time.Time) answer {
 	// That Slack hangs up ends nothing: what was asked for is done.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.Timeout)
-	verdict := place.Start(work, d.event, d.option)
+	verdict := slot.Start(work, d.event, d.option)
 	patience := time.NewTimer(time.Until(by))
 	defer patience.Stop()
 	select {
@@ -101,7 +101,7 @@ func (a *App) deliver(ctx context.Context, place *handler.Place, d *delivery, by
 		return a.answer(ctx, d, v)
 	case <-patience.C:
 	}
-	a.handler.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
+	a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
 		defer cancel()
 		select {
 		case v := <-verdict:
@@ -109,7 +109,7 @@ func (a *App) deliver(ctx context.Context, place *handler.Place, d *delivery, by
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}, handler.Within(a.config.Timeout+respondTimeout))
+	}, events.Within(a.config.Timeout+respondTimeout))
 	return answer{outcome: acknowledgedFor, status: http.StatusOK}
 }
 

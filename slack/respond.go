@@ -49,7 +49,7 @@ func (a *App) post(ctx context.Context, responseURL string, m message) error {
 	defer cancel()
 	err := a.postTo(ctx, responseURL, m.post())
 	if err != nil {
-		a.handler.Log().LogAttrs(ctx, slog.LevelWarn, "a response to Slack was lost", slog.String("why", err.Error()))
+		a.events.Log().LogAttrs(ctx, slog.LevelWarn, "a response to Slack was lost", slog.String("why", err.Error()))
 	}
 	return err
 }

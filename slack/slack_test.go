@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/handler/handlertest"
 	"coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
@@ -56,14 +56,14 @@ type record struct {
 }
 
 // features registers receivers of every type that tests send, which answer alike.
-func (r *record) features(answer handler.Receiver) func(*handler.Handler, *slack.App) error {
+func (r *record) features(answer events.Receiver) func(*events.Events, *slack.App) error {
 	receive := func(ctx context.Context, e event.Event) (*event.Event, error) {
 		r.mu.Lock()
 		r.events = append(r.events, e)
 		r.mu.Unlock()
 		return answer(ctx, e)
 	}
-	return func(h *handler.Handler, app *slack.App) error {
+	return func(h *events.Events, app *slack.App) error {
 		return errors.Join(
 			app.Command("/tea", receive),
 			h.On("com.slack.interaction.block_actions", receive),
@@ -78,13 +78,13 @@ func (r *record) features(answer handler.Receiver) func(*handler.Handler, *slack
 	}
 }
 
-func answering(reply *event.Event, err error) handler.Receiver {
+func answering(reply *event.Event, err error) events.Receiver {
 	return func(context.Context, event.Event) (*event.Event, error) { return reply, err }
 }
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	s := slacktest.New(t, func(_ *handler.Handler, app *slack.App) error {
+	s := slacktest.New(t, func(_ *events.Events, app *slack.App) error {
 		return errors.Join(
 			app.Command("/coffee", answering(slack.Ephemeral("coffee"), nil)),
 			app.Command("/coffee run", answering(slack.InChannel("run"), nil)),
@@ -112,7 +112,7 @@ func TestCommands(t *testing.T) {
 
 func TestCommandsThatCannotBeRegistered(t *testing.T) {
 	t.Parallel()
-	slacktest.New(t, func(_ *handler.Handler, app *slack.App) error {
+	slacktest.New(t, func(_ *events.Events, app *slack.App) error {
 		for _, name := range []string{"", "coffee", "/", "/Coffee", "/coffee a b", " /coffee", "/coffee  a", "/coffee\t", "/coffee ping"} {
 			is.New(t).True(app.Command(name, answering(nil, nil)) != nil) // name
 		}
@@ -372,9 +372,9 @@ func TestWithoutASecretThereIsNoSlack(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(len(families), 1) // every series is there all the same, at 0
 	is.Equal(len(families[0].GetMetric()), 4*6)
-	reply := s.Dispatch(t.Context(), handlertest.Event("com.slack.command", `{"command":"/coffee","text":"ping"}`)).Reply
+	reply := s.Events.Dispatch(t.Context(), handlertest.Event("com.slack.command", `{"command":"/coffee","text":"ping"}`)).Reply
 	is.Equal(string(reply.Data()), `{"response_type":"ephemeral","text":"pong"}`)
-	is.Equal(s.Handler.Dispatch(t.Context(), handlertest.Event("com.slack.command", `7`)).Status, 422)
+	is.Equal(s.Events.Dispatch(t.Context(), handlertest.Event("com.slack.command", `7`)).Outcome, events.Rejected)
 }
 
 func TestEventsCannotSpeakForSlack(t *testing.T) {
@@ -397,16 +397,13 @@ func TestMetrics(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(len(problems), 0)
 	registry := prometheus.NewRegistry()
-	handlertest.New(t, func(h *handler.Handler) error {
-		_, err := slack.New(h, slack.Config{Secret: func(context.Context) (string, error) { return "", nil }, Registry: registry})
-		is.NoErr(err)
-		return nil
-	})
-	handlertest.New(t, func(h *handler.Handler) error {
-		_, err := slack.New(h, slack.Config{Secret: func(context.Context) (string, error) { return "", nil }, Registry: registry})
-		is.True(err != nil) // registered twice
-		return nil
-	})
+	for _, twice := range []bool{false, true} {
+		f := handlertest.New(t)
+		_, err := slack.New(f.Events.Events, slack.Config{
+			Secret: func(context.Context) (string, error) { return "", nil }, Registry: registry, Mount: f.Mount,
+		})
+		is.Equal(err != nil, twice) // its metrics are registered already
+	}
 }
 
 // TestFullFunctionAnswersBeforeItReads, and nothing is believed that was not read.
@@ -414,9 +411,9 @@ func TestFullFunctionAnswersBeforeItReads(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	s := slacktest.New(t)
-	var places []*handler.Place
-	for place := s.Enter(); place != nil; place = s.Enter() {
-		places = append(places, place)
+	var slots []*events.Slot
+	for slot := s.Events.Enter(); slot != nil; slot = s.Events.Enter() {
+		slots = append(slots, slot)
 	}
 	body := &unreadable{}
 	r := slacktest.Command(slacktest.Secret, "/coffee ping")
@@ -427,10 +424,10 @@ func TestFullFunctionAnswersBeforeItReads(t *testing.T) {
 	is.Equal(a.Header.Get("Retry-After"), "1")
 	is.True(!body.read)
 	is.Equal(counts(t, s), map[string]int{"command unavailable": 1})
-	for _, place := range places {
-		place.Leave()
+	for _, slot := range slots {
+		slot.Leave()
 	}
-	for range 40 { // more than there are: each gives its place back
+	for range 40 { // more than there are: each gives its slot back
 		is.Equal(s.Send(slacktest.Command("another", "/coffee ping")).Status, 401)
 		is.Equal(s.Command("/coffee ping").Status, 200)
 		is.Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, "{}")).Status, 400)

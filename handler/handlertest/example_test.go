@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"testing"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/handler/handlertest"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
 // refuseTea is the feature under test.
-func refuseTea(h *handler.Handler) error {
-	return h.On("coffee.ordered", func(_ context.Context, e event.Event) (*event.Event, error) {
-		if string(e.Data()) == `"tea"` {
-			return nil, handler.Permanent(errors.New("no tea here"))
+func refuseTea(e *events.Events) error {
+	return e.On("coffee.ordered", func(_ context.Context, order event.Event) (*event.Event, error) {
+		if string(order.Data()) == `"tea"` {
+			return nil, events.Permanent(errors.New("no tea here"))
 		}
 		return nil, nil
 	})

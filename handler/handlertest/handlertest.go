@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -31,29 +32,29 @@ import (
 type Function struct {
 	*handler.Handler
 
+	Events *events.Engine
+
 	logs *logs
 }
 
 // New returns a function with features registered. When the test ends, it waits ten
 // seconds for what is in flight; work that takes longer fails the test.
-func New(t testing.TB, features ...func(*handler.Handler) error) *Function {
+func New(t testing.TB, features ...func(*events.Events) error) *Function {
 	t.Helper()
 	f := &Function{logs: new(logs)}
+	log, registry := slog.New(slog.NewJSONHandler(f.logs, nil)), prometheus.NewRegistry()
 	var err error
+	if f.Events, err = events.New(events.Config{Registry: registry, Log: log}); err != nil {
+		t.Fatal(err)
+	}
 	f.Handler, err = handler.New(handler.Config{
-		App: "coffeebuddy", Environment: "test", Version: "test", Started: time.Now(),
-		Ready:          func(context.Context) handler.Readiness { return handler.Readiness{Ready: true, JSON: []byte("{}\n")} },
-		MetricsPath:    "/metrics",
-		Registry:       prometheus.NewRegistry(),
-		Log:            slog.New(slog.NewJSONHandler(f.logs, nil)),
-		EventsInFlight: 32,
-		EventTimeout:   10 * time.Second,
+		Environment: "test", Version: "test", Events: f.Events, Echo: true, Registry: registry, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, register := range features {
-		if err := register(f.Handler); err != nil {
+		if err := register(f.Events.Events); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/handler/handlertest"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -18,8 +18,8 @@ import (
 )
 
 // on returns a feature of one receiver.
-func on(receive handler.Receiver, options ...handler.Option) func(*handler.Handler) error {
-	return func(h *handler.Handler) error { return h.On("coffee.ordered", receive, options...) }
+func on(receive events.Receiver, options ...events.Option) func(*events.Events) error {
+	return func(h *events.Events) error { return h.On("coffee.ordered", receive, options...) }
 }
 
 func TestWhatABrokerDoes(t *testing.T) {
@@ -37,8 +37,8 @@ func TestWhatABrokerDoes(t *testing.T) {
 	}{
 		{"accepted", nil, nil, 1, ""},
 		{"a reply", &reply, nil, 1, ""},
-		{"refused for good", nil, handler.Permanent(err), 1, "422"},
-		{"to come back", nil, handler.RetryAfter(time.Minute, err), 11, "503"},
+		{"refused for good", nil, events.Permanent(err), 1, "422"},
+		{"to come back", nil, events.RetryAfter(time.Minute, err), 11, "503"},
 		{"failed", nil, err, 11, "500"},
 	} {
 		t.Run(test.when, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestTasksAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	told := make(chan string, 1)
-	f := handlertest.New(t, func(h *handler.Handler) error {
+	f := handlertest.New(t, func(h *events.Events) error {
 		return h.On("coffee.ordered", func(ctx context.Context, e event.Event) (*event.Event, error) {
 			h.Go(ctx, "tell the kitchen", func(ctx context.Context) error {
 				h.Log().InfoContext(ctx, "told")
@@ -134,7 +134,7 @@ func TestBrokerWaits(t *testing.T) {
 			time.Sleep(15 * time.Second) // past its deadline of ten
 			effects.Add(1)
 			return nil, nil
-		}, handler.Deduplicate(time.Hour)))
+		}, events.Deduplicate(time.Hour)))
 		began := time.Now()
 		d := handlertest.Broker{To: f, Sleep: time.Sleep}.Deliver(handlertest.Event("coffee.ordered", ""))
 		var statuses []int

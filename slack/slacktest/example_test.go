@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
 
@@ -15,8 +15,8 @@ import (
 // Slack reads no answer to a click: a reply is posted.
 func Example() {
 	var t testing.T // a test has one
-	s := slacktest.New(&t, func(h *handler.Handler, _ *slack.App) error {
-		return h.On("com.slack.interaction.block_actions", func(context.Context, event.Event) (*event.Event, error) {
+	s := slacktest.New(&t, func(e *events.Events, _ *slack.App) error {
+		return e.On("com.slack.interaction.block_actions", func(context.Context, event.Event) (*event.Event, error) {
 			return slack.Ephemeral("You are in."), nil
 		})
 	})

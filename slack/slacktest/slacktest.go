@@ -2,7 +2,7 @@
 // the real handler. It signs requests as Slack does, and takes what is posted to their
 // response URLs, without a network.
 //
-//	s := slacktest.New(t, func(_ *handler.Handler, app *slack.App) error {
+//	s := slacktest.New(t, func(_ *events.Events, app *slack.App) error {
 //		return app.Command("/coffee order", order)
 //	})
 //	a := s.Command("/coffee order espresso")
@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/handler/handlertest"
 	"coffeebuddy/slack"
 
@@ -53,13 +53,13 @@ type Slack struct {
 
 // New returns a Slack whose app has some features. What differs from an app's usual
 // configuration is what must: the secret, and the way to response URLs.
-func New(t testing.TB, features ...func(*handler.Handler, *slack.App) error) *Slack {
+func New(t testing.TB, features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
 	return NewWith(t, func(*slack.Config) {}, features...)
 }
 
 // NewWith is New with another configuration of the app.
-func NewWith(t testing.TB, change func(*slack.Config), features ...func(*handler.Handler, *slack.App) error) *Slack {
+func NewWith(t testing.TB, change func(*slack.Config), features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
 	s := &Slack{Registry: prometheus.NewRegistry()}
 	config := slack.Config{
@@ -70,18 +70,17 @@ func NewWith(t testing.TB, change func(*slack.Config), features ...func(*handler
 		Transport: s,
 	}
 	change(&config)
-	s.Function = handlertest.New(t, func(h *handler.Handler) error {
-		app, err := slack.New(h, config)
-		if err != nil {
-			return err
+	s.Function = handlertest.New(t)
+	config.Mount = s.Mount
+	app, err := slack.New(s.Events.Events, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, register := range features {
+		if err := register(s.Events.Events, app); err != nil {
+			t.Fatal(err)
 		}
-		for _, register := range features {
-			if err := register(h, app); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
 	return s
 }
 

@@ -24,13 +24,13 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	"coffeebuddy/handler/handlertest"
 )
 
 // echo registers a receiver that replies with what it gets.
-func echo(eventTypes ...string) func(*handler.Handler) error {
-	return func(h *handler.Handler) error {
+func echo(eventTypes ...string) func(*events.Events) error {
+	return func(h *events.Events) error {
 		for _, eventType := range eventTypes {
 			if err := h.On(eventType, func(_ context.Context, e ce.Event) (*ce.Event, error) { return &e, nil }); err != nil {
 				return err
@@ -155,10 +155,10 @@ func TestYAML(t *testing.T) {
 	is := is.New(t)
 	f := handlertest.New(t, echo("com.example.someevent", "io.cloudevents.minimum"))
 	for _, file := range []string{"yaml/v1.yaml", "yaml/v1.0/v1_minimum.yaml", "yaml/v03.yaml", "yaml/v0.3/v03_minimum.yaml"} {
-		events, err := event.FromYaml(example(t, file), false)
+		examples, err := event.FromYaml(example(t, file), false)
 		is.NoErr(err)
-		is.True(len(events) > 0)
-		for i, e := range events {
+		is.True(len(examples) > 0)
+		for i, e := range examples {
 			for _, mode := range []string{event.BinaryMode, event.StructuredMode} {
 				e.Mode = mode
 				t.Run(fmt.Sprint(file, " ", i, " ", mode), func(t *testing.T) { sendYAML(t, f, e) })

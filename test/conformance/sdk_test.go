@@ -16,6 +16,7 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 )
 
@@ -117,17 +118,17 @@ func processorTime(b *testing.B) time.Duration {
 
 // function is this project's handler as users run it.
 func function(b *testing.B, level slog.Level) http.Handler {
-	h, err := handler.New(handler.Config{
-		App: "coffeebuddy", Environment: "prod", Version: "test", Started: time.Now(),
-		Ready:       func(context.Context) handler.Readiness { return handler.Readiness{Ready: true} },
-		MetricsPath: "/metrics", Registry: prometheus.NewRegistry(),
-		Log:            slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})).With("app", "coffeebuddy", "environment", "prod"),
-		EventsInFlight: 32, EventTimeout: 10 * time.Second,
-	})
+	log := slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})).With("app", "coffeebuddy", "environment", "prod")
+	registry := prometheus.NewRegistry()
+	engine, err := events.New(events.Config{Registry: registry, Log: log})
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := h.On("coffee.ordered", func(context.Context, ce.Event) (*ce.Event, error) { return nil, nil }); err != nil {
+	h, err := handler.New(handler.Config{Environment: "prod", Events: engine, Echo: true, Registry: registry, Log: log})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := engine.On("coffee.ordered", func(context.Context, ce.Event) (*ce.Event, error) { return nil, nil }); err != nil {
 		b.Fatal(err)
 	}
 	return h

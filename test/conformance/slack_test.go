@@ -7,7 +7,7 @@ import (
 	"io"
 	"testing"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 	ours "coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
 
@@ -30,7 +30,7 @@ func TestSlackGo(t *testing.T) {
 	is.NoErr(verifier.Ensure())
 
 	var got []event.Event
-	s := slacktest.New(t, func(h *handler.Handler, app *ours.App) error {
+	s := slacktest.New(t, func(h *events.Events, app *ours.App) error {
 		receive := func(_ context.Context, e event.Event) (*event.Event, error) {
 			got = append(got, e)
 			return nil, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 	"coffeebuddy/handler/handlertest"
 	"coffeebuddy/slack"
@@ -25,21 +25,22 @@ import (
 )
 
 // newHandler returns the function's handler with a readiness, for features and checks that the function itself does not have.
-func newHandler(t *testing.T, registry *prometheus.Registry, readiness *checks.Readiness) *handler.Handler {
+func newHandler(t *testing.T, registry *prometheus.Registry, readiness *checks.Readiness) (*events.Engine, *handler.Handler) {
 	t.Helper()
 	is := is.New(t)
 	is.NoErr(registry.Register(readiness))
+	engine, err := events.New(events.Config{Timeout: 3 * time.Second, Registry: registry})
+	is.NoErr(err)
 	h, err := handler.New(handler.Config{
 		App: "coffeebuddy", Environment: "test", Version: "test", Started: time.Now(),
 		Ready: func(ctx context.Context) handler.Readiness {
 			v := readiness.Verdict(ctx)
 			return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
 		},
-		MetricsPath: "/metrics", Registry: registry, Log: slog.New(slog.DiscardHandler),
-		EventsInFlight: 32, EventTimeout: 3 * time.Second,
+		Events: engine, Echo: true, Registry: registry,
 	})
 	is.NoErr(err)
-	return h
+	return engine, h
 }
 
 // serve shows a handler to Prometheus.
@@ -66,7 +67,8 @@ func frozen(t *testing.T) function {
 	until := make(chan struct{})
 	t.Cleanup(func() { close(until) })
 	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 50 * time.Millisecond}, hanging{until})
-	return function{address: serve(t, newHandler(t, prometheus.NewRegistry(), readiness))}.probed(t)
+	_, h := newHandler(t, prometheus.NewRegistry(), readiness)
+	return function{address: serve(t, h)}.probed(t)
 }
 
 // A broken function has receivers that fail in every way.
@@ -80,21 +82,21 @@ func startBroken(t *testing.T) broken {
 	t.Helper()
 	is := is.New(t)
 	registry := prometheus.NewRegistry()
-	h := newHandler(t, registry, checks.New(checks.Options{}))
+	engine, h := newHandler(t, registry, checks.New(checks.Options{}))
 	stuck := make(chan struct{})
 	t.Cleanup(func() { close(stuck) })
-	fails := func(err error) handler.Receiver {
+	fails := func(err error) events.Receiver {
 		return func(context.Context, event.Event) (*event.Event, error) { return nil, err }
 	}
-	slow := func(d time.Duration) handler.Receiver {
+	slow := func(d time.Duration) events.Receiver {
 		return func(context.Context, event.Event) (*event.Event, error) {
 			<-time.After(d)
 			return nil, nil //nolint:nilnil // accepted, without a reply
 		}
 	}
 	wrong := errors.New("as it should in this test")
-	for name, receiver := range map[string]handler.Receiver{
-		"fails": fails(wrong), "refuses": fails(handler.Permanent(wrong)), "asks": fails(handler.RetryAfter(time.Second, wrong)),
+	for name, receiver := range map[string]events.Receiver{
+		"fails": fails(wrong), "refuses": fails(events.Permanent(wrong)), "asks": fails(events.RetryAfter(time.Second, wrong)),
 		"slow": slow(2700 * time.Millisecond), // over the objective's 2.5 s, and under the deadline
 		"late": slow(3500 * time.Millisecond),
 		"stuck": func(context.Context, event.Event) (*event.Event, error) {
@@ -103,15 +105,15 @@ func startBroken(t *testing.T) broken {
 		},
 		"panics": func(context.Context, event.Event) (*event.Event, error) { panic("as it should in this test") },
 		"forgets": func(ctx context.Context, _ event.Event) (*event.Event, error) {
-			h.Go(ctx, "forget", func(context.Context) error { return wrong })
+			engine.Go(ctx, "forget", func(context.Context) error { return wrong })
 			return nil, nil //nolint:nilnil // accepted, without a reply
 		},
 	} {
-		is.NoErr(h.On(name, receiver))
+		is.NoErr(engine.On(name, receiver))
 	}
-	app, err := slack.New(h, slack.Config{
+	app, err := slack.New(engine.Events, slack.Config{
 		Secret:   func(context.Context) (string, error) { return slacktest.Secret, nil },
-		AckAfter: 100 * time.Millisecond, Timeout: time.Minute, Registry: registry, Transport: accepting{},
+		AckAfter: 100 * time.Millisecond, Timeout: time.Minute, Registry: registry, Mount: h.Mount, Transport: accepting{},
 	})
 	is.NoErr(err)
 	is.NoErr(app.Command("/coffee slow", slow(500*time.Millisecond)))

@@ -31,7 +31,7 @@ func build(ctx context.Context, dir string) (program string, err error) {
 		return "", errors.New("coffeebuddy.go registers Slack in another way than this program knows")
 	}
 	changed := filepath.Join(dir, "coffeebuddy.go")
-	call := "\tif err := addOrders(f.handler); err != nil {\n\t\treturn nil, err\n\t}\n"
+	call := "\tif err := addOrders(engine.Events); err != nil {\n\t\treturn nil, err\n\t}\n"
 	if err := os.WriteFile(changed, []byte(before+call+registration+after), 0o600); err != nil {
 		return "", err
 	}

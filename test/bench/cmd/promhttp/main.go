@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 	"coffeebuddy/slack"
 	"coffeebuddy/test/bench/internal/served"
@@ -38,18 +38,22 @@ func main() {
 		}),
 	)
 	// For the collectors that it registers, and so that these can be given something to show; metrics are not asked of it.
+	engine, err := events.New(events.Config{Registry: registry})
+	if err != nil {
+		served.Exit(err)
+	}
 	h, err := handler.New(handler.Config{
 		App: "coffeebuddy", Environment: "dev", Version: "bench", Started: time.Now(),
 		Ready: func(ctx context.Context) handler.Readiness {
 			v := readiness.Verdict(ctx)
 			return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
 		},
-		MetricsPath: "/metrics", Registry: registry, Log: slog.New(slog.DiscardHandler), EventsInFlight: 32, EventTimeout: 10 * time.Second,
+		Events: engine, Echo: true, Registry: registry,
 	})
 	if err != nil {
 		served.Exit(err)
 	}
-	if _, err := slack.New(h, slack.Config{Registry: registry}); err != nil {
+	if _, err := slack.New(engine.Events, slack.Config{Registry: registry}); err != nil {
 		served.Exit(err)
 	}
 	mux := http.NewServeMux()

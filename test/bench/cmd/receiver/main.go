@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
 	"coffeebuddy/test/bench/internal/served"
 )
@@ -30,20 +31,24 @@ func main() {
 		all = append(all, dependency(fmt.Sprintf("dependency-%d", i)))
 	}
 	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second}, all...)
+	registry := prometheus.NewRegistry()
+	log := slog.New(slog.NewJSONHandler(os.Stdout, nil)).With("app", "coffeebuddy", "environment", "prod")
+	engine, err := events.New(events.Config{Registry: registry, Log: log})
+	if err != nil {
+		served.Exit(err)
+	}
 	h, err := handler.New(handler.Config{
 		App: "coffeebuddy", Environment: "prod", Version: "bench", Started: time.Now(),
 		Ready: func(ctx context.Context) handler.Readiness {
 			v := readiness.Verdict(ctx)
 			return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
 		},
-		MetricsPath: "/metrics", Registry: prometheus.NewRegistry(),
-		Log:            slog.New(slog.NewJSONHandler(os.Stdout, nil)).With("app", "coffeebuddy", "environment", "prod"),
-		EventsInFlight: 32, EventTimeout: 10 * time.Second,
+		Events: engine, Echo: true, Registry: registry, Log: log,
 	})
 	if err != nil {
 		served.Exit(err)
 	}
-	if err := h.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) { return nil, nil }); err != nil {
+	if err := engine.On("coffee.ordered", func(context.Context, event.Event) (*event.Event, error) { return nil, nil }); err != nil {
 		served.Exit(err)
 	}
 	served.Run(h)

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"coffeebuddy/handler"
+	"coffeebuddy/events"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
 // addOrders registers a feature whose receiver does what an event's subject says.
-func addOrders(h *handler.Handler) error {
+func addOrders(h *events.Events) error {
 	order := func(ctx context.Context, e event.Event) (*event.Event, error) {
 		wish, took, _ := strings.Cut(e.Subject(), "/")
 		if pause, err := time.ParseDuration(took); err == nil {
@@ -22,9 +22,9 @@ func addOrders(h *handler.Handler) error {
 		case "fail":
 			return nil, errors.New("the machine is broken")
 		case "later":
-			return nil, handler.RetryAfter(time.Second, errors.New("the machine warms up"))
+			return nil, events.RetryAfter(time.Second, errors.New("the machine warms up"))
 		case "never":
-			return nil, handler.Permanent(errors.New("there is no such coffee"))
+			return nil, events.Permanent(errors.New("there is no such coffee"))
 		case "hang":
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -38,7 +38,7 @@ func addOrders(h *handler.Handler) error {
 		return nil, nil
 	}
 	return errors.Join(
-		h.On("coffee.ordered", order, handler.Deduplicate(time.Hour)),
+		h.On("coffee.ordered", order, events.Deduplicate(time.Hour)),
 		h.On("com.slack.interaction.block_actions", func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			return nil, wait(ctx, 2500*time.Millisecond) // longer than Slack is kept waiting
 		}),

@@ -1,4 +1,4 @@
-package handler
+package events
 
 import (
 	"context"
@@ -13,7 +13,16 @@ import (
 // taskTimeout is how long a task may take that does not say.
 const taskTimeout = time.Minute
 
-// A TaskOption is about one task; see [Handler.Go].
+// taskOutcome is how a background task ended: a label.
+type taskOutcome string
+
+const (
+	taskDone   taskOutcome = "done"
+	taskFailed taskOutcome = "failed"
+	taskCutOff taskOutcome = "cut_off"
+)
+
+// A TaskOption is about one task; see [Events.Go].
 type TaskOption func(*task)
 
 // Within gives a task another deadline than a minute.
@@ -30,14 +39,14 @@ func Within(d time.Duration) TaskOption { return func(t *task) { t.timeout = d }
 //
 // Shutdown waits for tasks, those included that are started meanwhile, and cancels
 // and names those that it has to cut off.
-func (h *Handler) Go(ctx context.Context, name string, f func(context.Context) error, options ...TaskOption) {
+func (e *Events) Go(ctx context.Context, name string, f func(context.Context) error, options ...TaskOption) {
 	t := &task{name: name, timeout: taskTimeout}
 	for _, option := range options {
 		option(t)
 	}
 	t.ctx, t.cancel = context.WithTimeout(context.WithoutCancel(ctx), t.timeout)
-	h.tasks.add(t)
-	go h.task(t, f)
+	e.tasks.add(t)
+	go e.task(t, f)
 }
 
 // A task is one call of Go.
@@ -49,21 +58,21 @@ type task struct {
 }
 
 // task is the goroutine of one task.
-func (h *Handler) task(t *task, f func(context.Context) error) {
+func (e *Events) task(t *task, f func(context.Context) error) {
 	outcome := taskFailed
 	defer func() {
 		if p := recover(); p != nil {
 			outcome = taskFailed
-			h.panicked(t.ctx, p)
+			e.panicked(t.ctx, p)
 		}
 		t.cancel()
-		if !h.tasks.ending(t) {
+		if !e.tasks.ending(t) {
 			return // it was cut off, and counted as that
 		}
-		defer h.tasks.remove(t) // when all is said of it: shutdown waits for that, too
-		h.metrics.tasks[outcome].Inc()
+		defer e.tasks.remove(t) // when all is said of it: shutdown waits for that, too
+		e.metrics.tasks[outcome].Inc()
 		if outcome == taskFailed {
-			h.logger.LogAttrs(t.ctx, slog.LevelWarn, "a task failed", slog.String("task", t.name))
+			e.logger.LogAttrs(t.ctx, slog.LevelWarn, "a task failed", slog.String("task", t.name))
 		}
 	}()
 	if err := f(t.ctx); err == nil {
@@ -136,61 +145,78 @@ func (s *tasks) wait(ctx context.Context) []*task {
 	return left
 }
 
-// cutOff cancels, counts and logs tasks that did not end in time, and returns what
-// names them.
-func (h *Handler) cutOff(left []*task) string {
+// cutOff cancels, counts and logs tasks that did not end in time, and returns their names.
+func (e *Events) cutOff(left []*task) []string {
 	var names []string
 	for _, t := range left {
 		t.cancel()
-		h.metrics.tasks[taskCutOff].Inc()
+		e.metrics.tasks[taskCutOff].Inc()
 		names = append(names, t.name)
 	}
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
 		for _, t := range left {
-			h.logger.LogAttrs(t.ctx, slog.LevelError, "a task was cut off", slog.String("task", t.name))
+			e.logger.LogAttrs(t.ctx, slog.LevelError, "a task was cut off", slog.String("task", t.name))
 		}
 	}()
 	select {
 	case <-logged:
-	case <-time.After(100 * time.Millisecond): // a log that blocks holds up no end
+	case <-time.After(100 * time.Millisecond): // a blocked log must not delay shutdown
 	}
-	return fmt.Sprintf("%d tasks were cut off (%s)", len(left), strings.Join(names, ", "))
+	return names
 }
 
-// Wait returns when no event and no task is in flight any more, those events included
-// whose receiver outlives its request, and takes no further event. When ctx has ended
-// and some are, or other requests, the error says how many were cut off, and names
-// the tasks. Call it when no more requests come.
-func (h *Handler) Wait(ctx context.Context) error {
-	var cut []string
-	if n := h.events(ctx); n > 0 {
-		cut = append(cut, fmt.Sprintf("%d events were cut off", n))
-	} else if n := h.inFlight.Load(); n > 0 && ctx.Err() != nil {
-		cut = append(cut, fmt.Sprintf("%d requests were cut off", n))
+// Wait returns when no event and no task is in flight any more, including events whose
+// receiver is still running after its response, and takes no further event. When ctx has ended
+// and some are, the error is a [CutOff]. Call it when no more requests come.
+func (e *Engine) Wait(ctx context.Context) error {
+	cut := &CutOff{Events: e.wait(ctx)}
+	if left := e.tasks.wait(ctx); len(left) > 0 {
+		cut.Tasks = e.cutOff(left)
 	}
-	if left := h.tasks.wait(ctx); len(left) > 0 {
-		cut = append(cut, h.cutOff(left))
-	}
-	if len(cut) == 0 {
+	if cut.Events == 0 && len(cut.Tasks) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", strings.Join(cut, ", "), ctx.Err())
+	cut.why = ctx.Err()
+	return cut
 }
 
-// events takes every place for good, and returns how many are in use when ctx ends.
-func (h *Handler) events(ctx context.Context) int {
-	h.closing.Lock()
-	defer h.closing.Unlock()
-	for ; h.closed < cap(h.slots); h.closed++ {
-		if h.enter() {
+// CutOff is the error that work was in flight when shutdown had to end.
+type CutOff struct {
+	Events int      // how many
+	Tasks  []string // their names
+	why    error
+}
+
+func (c *CutOff) Error() string {
+	var cut []string
+	if c.Events > 0 {
+		cut = append(cut, fmt.Sprintf("%d events were cut off", c.Events))
+	}
+	if len(c.Tasks) > 0 {
+		cut = append(cut, fmt.Sprintf("%d tasks were cut off (%s)", len(c.Tasks), strings.Join(c.Tasks, ", ")))
+	}
+	return fmt.Sprintf("%s: %v", strings.Join(cut, ", "), c.why)
+}
+
+// Unwrap returns why shutdown ended.
+func (c *CutOff) Unwrap() error { return c.why }
+
+// wait takes every slot for good, and returns how many are in use when ctx ends.
+func (e *Engine) wait(ctx context.Context) int {
+	e.closing.Lock()
+	defer e.closing.Unlock()
+	for ; e.closed < cap(e.slots); e.closed++ {
+		select {
+		case e.slots <- struct{}{}:
 			continue
+		default:
 		}
 		select {
-		case h.slots <- struct{}{}:
+		case e.slots <- struct{}{}:
 		case <-ctx.Done():
-			return len(h.slots) - h.closed
+			return len(e.slots) - e.closed
 		}
 	}
 	return 0

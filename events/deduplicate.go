@@ -1,14 +1,16 @@
-package handler
+package events
 
 import (
 	"bytes"
 	"container/list"
 	"crypto/sha256"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 )
 
 const (
@@ -37,7 +39,7 @@ type claimKey [sha256.Size]byte
 type claim struct {
 	key     claimKey
 	element *list.Element // nil while its receiver runs
-	answer  answer
+	verdict Verdict
 	expires time.Time
 	bytes   int
 }
@@ -55,17 +57,17 @@ func keyOf(eventType, source, id string) claimKey {
 
 // claim returns a claim to be settled, or nil and the answer to an event that runs or
 // was accepted before.
-func (c *claims) claim(key claimKey) (*claim, answer) {
+func (c *claims) claim(key claimKey) (*claim, Verdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	earlier := c.byKey[key]
 	switch {
 	case earlier == nil:
 	case earlier.element == nil:
-		return nil, answer{status: http.StatusConflict, outcome: duplicate}
+		return nil, Verdict{Outcome: Duplicate}
 	case time.Now().Before(earlier.expires):
-		again := earlier.answer
-		again.outcome = duplicate
+		again := earlier.verdict
+		again.First, again.Outcome = again.Outcome, Duplicate
 		return nil, again
 	default:
 		c.forget(earlier)
@@ -74,34 +76,86 @@ func (c *claims) claim(key claimKey) (*claim, answer) {
 	c.byKey[key] = claim
 	c.bytes += claim.bytes
 	c.trim()
-	return claim, answer{}
+	return claim, Verdict{}
 }
 
 // settle ends a claim. An accepted event is remembered; any other may run again, unless
 // its receiver is to run once. What is kept is a copy: the receiver's own may change, or
 // be a small part of much.
-func (c *claims) settle(claim *claim, a answer, r *registration) {
-	size := len(a.body)
-	kept := make(http.Header, len(a.header))
-	for name, values := range a.header {
-		size += len(name) + len(values[0])
-		kept[strings.Clone(name)] = []string{strings.Clone(values[0])} // encode makes one of each
+func (c *claims) settle(claim *claim, v Verdict, r *registration) {
+	size := sizeOf(v.Reply)
+	remembered := r.once || v.Outcome == Accepted && size <= maxReplyBytes
+	switch {
+	case !remembered:
+	case size > maxReplyBytes:
+		v, size = Verdict{Outcome: Accepted}, 0
+	default:
+		v.Reply = copyOf(v.Reply)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case a.outcome != accepted && !r.once, size > maxReplyBytes && !r.once:
+	if !remembered {
 		c.forget(claim)
 		return
-	case size > maxReplyBytes:
-		a, kept, size = answer{status: http.StatusNoContent, outcome: accepted}, nil, 0
 	}
-	a.header, a.body = kept, bytes.Clone(a.body)
-	claim.answer, claim.expires = a, time.Now().Add(r.remember)
+	claim.verdict, claim.expires = v, time.Now().Add(r.remember)
 	claim.bytes += size
 	c.bytes += size
 	claim.element = c.settled.PushBack(claim)
 	c.trim()
+}
+
+// sizeOf returns about how much memory a reply takes besides what every claim takes.
+func sizeOf(reply *event.Event) int {
+	if reply == nil {
+		return 0
+	}
+	size := len(reply.DataEncoded) + len(reply.ID()) + len(reply.Source()) + len(reply.Type()) +
+		len(reply.Subject()) + len(reply.DataSchema()) + len(reply.DataContentType())
+	for name, value := range reply.Extensions() {
+		text, _ := types.Format(value)
+		size += len(name) + len(text)
+	}
+	return size
+}
+
+// copyOf returns a copy of a valid reply, nil for nil, that shares no memory with it.
+func copyOf(reply *event.Event) *event.Event {
+	if reply == nil {
+		return nil
+	}
+	given := reply.Context.(*event.EventContextV1)
+	c := &event.EventContextV1{
+		ID:              strings.Clone(given.ID),
+		Source:          *types.ParseURIRef(strings.Clone(given.Source.String())),
+		Type:            strings.Clone(given.Type),
+		DataContentType: copyOfText(given.DataContentType),
+		Subject:         copyOfText(given.Subject),
+		Time:            &types.Timestamp{Time: given.Time.Time},
+	}
+	if given.DataSchema != nil {
+		c.DataSchema = types.ParseURI(strings.Clone(given.DataSchema.String()))
+	}
+	if len(given.Extensions) > 0 {
+		c.Extensions = make(map[string]any, len(given.Extensions))
+	}
+	for name, value := range given.Extensions {
+		switch v := value.(type) {
+		case string:
+			value = strings.Clone(v)
+		case []byte:
+			value = bytes.Clone(v)
+		}
+		c.Extensions[strings.Clone(name)] = value
+	}
+	return &event.Event{Context: c, DataEncoded: bytes.Clone(reply.DataEncoded), DataBase64: reply.DataBase64}
+}
+
+func copyOfText(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	return new(strings.Clone(*text))
 }
 
 // trim forgets the oldest answers until the rest is within bounds and not expired.

@@ -1,4 +1,4 @@
-package handler
+package attribute
 
 import (
 	"encoding/json"
@@ -21,34 +21,31 @@ const (
 // errJSON is a body that should be JSON and is not, is no object, or is over a limit.
 var errJSON = errors.New("not JSON as it is taken here")
 
-// isJSON reports whether text is one JSON text (RFC 8259) in UTF-8, at most maxDepth
+// IsJSON reports whether text is one JSON text (RFC 8259) in UTF-8, at most maxDepth
 // deep.
-func isJSON(text []byte) bool { return isJSONAt(0, text) }
-
-// isJSONAt is isJSON for a text that is itself so deep in another.
-func isJSONAt(depth int, text []byte) bool {
+func IsJSON(text []byte) bool {
 	s := scanner{text: text}
-	return utf8.Valid(text) && s.value(depth) && s.ended()
+	return utf8.Valid(text) && s.value(0) && s.ended()
 }
 
-// isJSONObject reports whether text is one JSON object.
-func isJSONObject(text []byte) bool {
+// IsJSONObject reports whether text is one JSON object.
+func IsJSONObject(text []byte) bool {
 	s := scanner{text: text}
 	s.space()
-	return s.next() == '{' && isJSON(text)
+	return s.next() == '{' && IsJSON(text)
 }
 
-// A member is one of a JSON object's. Its value is a part of the text.
-type member struct {
-	name  string
-	value []byte
+// A Member is one of a JSON object's. Its value is a part of the text.
+type Member struct {
+	Name  string
+	Value []byte
 }
 
-// membersOf appends the members of a JSON object to a slice, without those that are
+// Members appends the members of a JSON object to a slice, without those that are
 // null, which is how the JSON format writes an absent one. A name that stands twice
-// is refused: which of the two counts differs from reader to reader.
-func membersOf(text []byte, members []member) ([]member, error) {
-	if !isJSONObject(text) {
+// is refused: implementations disagree on which of the two wins.
+func Members(text []byte, members []Member) ([]Member, error) {
+	if !IsJSONObject(text) {
 		return nil, errJSON
 	}
 	s := scanner{text: text} // which cannot fail from here on
@@ -59,27 +56,27 @@ func membersOf(text []byte, members []member) ([]member, error) {
 			s.at++
 			s.space()
 		}
-		name, ok := jsonString(s.take())
+		name, ok := String(s.take())
 		if !ok {
-			return nil, malformedAt("") // half a surrogate pair
+			return nil, Malformed("") // half a surrogate pair
 		}
 		s.space()
 		s.at++ // the colon
 		s.space()
 		value := s.take()
 		for _, other := range members {
-			if other.name == name {
-				return nil, malformedAt(name)
+			if other.Name == name {
+				return nil, Malformed(name)
 			}
 		}
 		if len(members) == maxMembers {
 			return nil, errJSON
 		}
-		members = append(members, member{name, value})
+		members = append(members, Member{name, value})
 	}
 	present := members[:0]
 	for _, m := range members {
-		if string(m.value) != "null" {
+		if string(m.Value) != "null" {
 			present = append(present, m)
 		}
 	}
@@ -124,7 +121,7 @@ func (s *scanner) take() []byte {
 	return s.text[began:s.at:s.at]
 }
 
-// value passes one value and reports whether it is one.
+// value consumes one value and reports whether it is one.
 func (s *scanner) value(depth int) bool {
 	s.space()
 	switch c := s.next(); c {
@@ -142,7 +139,7 @@ func (s *scanner) value(depth int) bool {
 	return s.number()
 }
 
-// list passes an object or an array.
+// list consumes an object or an array.
 func (s *scanner) list(open byte, depth int) bool {
 	end := open + 2 // of both brackets, in ASCII
 	s.at++
@@ -199,7 +196,7 @@ func (s *scanner) str() bool {
 	return false
 }
 
-// escape passes a backslash and what it escapes, but for the last byte.
+// escape consumes an escape sequence except for its final byte.
 func (s *scanner) escape() bool {
 	s.at++
 	switch s.next() {
@@ -240,7 +237,7 @@ func (s *scanner) number() bool {
 	return true
 }
 
-// digits passes digits and reports whether there was one.
+// digits consumes digits and reports whether there was one.
 func (s *scanner) digits() bool {
 	began := s.at
 	for '0' <= s.next() && s.next() <= '9' {
@@ -257,9 +254,9 @@ func (s *scanner) word(word string) bool {
 	return true
 }
 
-// jsonString returns the text of a JSON string, and false for any other value and
+// String returns the text of a JSON string, and false for any other value and
 // for half a surrogate pair, which is no text.
-func jsonString(value []byte) (string, bool) {
+func String(value []byte) (string, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return "", false
 	}

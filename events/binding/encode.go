@@ -1,55 +1,30 @@
-package handler
+package binding
 
 import (
-	"crypto/rand"
-	"errors"
-	"fmt"
-	"net/http"
 	"net/textproto"
 	"strings"
-	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 )
 
-// encode returns the headers of an event in binary mode (HTTP binding, section
-// 3.1). An event without an id, a source or a time is given one. One that this
-// package would not take itself is an error: half an event would be a malformed
-// reply to a broker.
-func (h *Handler) encode(e *event.Event, traceparent string) (http.Header, error) {
-	if e.Context == nil || e.SpecVersion() != event.CloudEventsVersionV1 {
-		return nil, errors.New("encode an event: it is not of version 1.0")
-	}
-	header := make(http.Header, 8)
+// Encode returns the headers of an event in binary mode (HTTP binding, section 3.1); its body
+// is the event's data. Each header has one value. The event must be valid, as
+// [coffeebuddy/events/attribute.Check] says.
+func Encode(e event.Event) map[string][]string {
+	header := make(map[string][]string, 8)
 	set := func(name, value string) { header[name] = []string{headerText(value)} }
 	for name, value := range e.Extensions() {
-		text, err := types.Format(value)
-		if err != nil {
-			return nil, fmt.Errorf("encode an event: an extension: %w", err)
-		}
+		text, _ := types.Format(value) // which is valid
 		set(textproto.CanonicalMIMEHeaderKey("ce-"+name), text)
 	}
-	if _, ok := header["Ce-Traceparent"]; !ok && traceparent != "" {
-		set("Ce-Traceparent", traceparent)
-	}
 	set("Ce-Specversion", event.CloudEventsVersionV1)
+	set("Ce-Id", e.ID())
+	set("Ce-Source", e.Source())
 	set("Ce-Type", e.Type())
-	if id := e.ID(); id != "" {
-		set("Ce-Id", id)
-	} else {
-		set("Ce-Id", rand.Text())
+	if at := e.Time(); !at.IsZero() {
+		set("Ce-Time", types.FormatTime(at))
 	}
-	if source := e.Source(); source != "" {
-		set("Ce-Source", source)
-	} else {
-		set("Ce-Source", h.source)
-	}
-	at := e.Time()
-	if at.IsZero() {
-		at = time.Now()
-	}
-	set("Ce-Time", types.FormatTime(at))
 	if subject := e.Subject(); subject != "" {
 		set("Ce-Subject", subject)
 	}
@@ -59,10 +34,7 @@ func (h *Handler) encode(e *event.Event, traceparent string) (http.Header, error
 	if contentType := e.DataContentType(); contentType != "" {
 		header["Content-Type"] = []string{contentType}
 	}
-	if _, err := decodeBinary(header, e.Data()); err != nil {
-		return nil, fmt.Errorf("encode an event: %w", err)
-	}
-	return header, nil
+	return header
 }
 
 // headerText percent-encodes what a header must not hold: spaces, double quotes,

@@ -1,18 +1,19 @@
-package handler
+package events
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
+
+	"coffeebuddy/events/attribute"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
 // A Receiver handles one event. Its context ends at its deadline, or when the
-// sender has left. It carries the request's id and trace, for [Handler.Log] and
-// [Handler.Go].
+// sender has left. It carries the request's id and trace, for [Events.Log] and
+// [Events.Go].
 //
 // What it returns is the verdict: nil and nil accepts the event (204), an event
 // is sent as the reply (200). [Permanent] refuses it for good, [RetryAfter] asks
@@ -31,19 +32,19 @@ type registration struct {
 	once      bool          // whatever became of it, a duplicate does not run again
 }
 
-// An Option is about one receiver, or one event for it; see [Handler.On] and
-// [Handler.Dispatch].
+// An Option is about one receiver, or one event for it; see [Events.On] and
+// [Events.Dispatch].
 type Option func(*registration) error
 
 // On registers a receiver for a type of event. A type has one receiver. Call it
 // before the handler serves.
-func (h *Handler) On(eventType string, receiver Receiver, options ...Option) error {
+func (e *Events) On(eventType string, receiver Receiver, options ...Option) error {
 	switch {
-	case strings.TrimSpace(eventType) == "" || !isText(eventType):
+	case !attribute.IsType(eventType):
 		return fmt.Errorf("register a receiver for %q: no event has such a type", eventType)
 	case receiver == nil:
 		return fmt.Errorf("register a receiver for %s: it is nil", eventType)
-	case h.receivers[eventType] != nil:
+	case e.receivers[eventType] != nil:
 		return fmt.Errorf("register a receiver for %s: it has one already", eventType)
 	}
 	r := &registration{eventType: eventType, receive: receiver}
@@ -52,7 +53,7 @@ func (h *Handler) On(eventType string, receiver Receiver, options ...Option) err
 			return fmt.Errorf("register a receiver for %s: %w", eventType, err)
 		}
 	}
-	h.receivers[eventType] = r
+	e.receivers[eventType] = r
 	return nil
 }
 

@@ -1,64 +1,70 @@
-package handler
+// Package binding reads and writes events as requests carry them: the HTTP protocol binding
+// and the JSON event format of CloudEvents 1.0.2. A header is a map whose names are in their
+// canonical form, as net/http has them; the package serves and sends nothing, and needs no
+// net/http.
+//
+// The CloudEvents SDK's own decoder is not used: one request can end its process, and it
+// takes much that is malformed.
+package binding
 
 import (
 	"encoding/base64"
 	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"coffeebuddy/events/attribute"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// The decoder follows the HTTP protocol binding and the JSON event format of
-// CloudEvents 1.0.2. The SDK's own is not used: one request can end its process,
-// and it takes much that is malformed.
+// A Mode is how a request carries what it brings.
+type Mode int
 
-// A mode is how a request carries what it brings.
-type mode int
-
+// The modes.
 const (
-	plain      mode = iota // a JSON object and no event
-	binary                 // attributes in headers, data in the body
-	structured             // all of it in the body, as JSON
+	Plain      Mode = iota // a JSON object and no event
+	Binary                 // attributes in headers, data in the body
+	Structured             // all of it in the body, as JSON
 )
 
-// errMediaType is a request that is neither an event nor plain JSON.
-var errMediaType = errors.New("neither an event nor JSON")
+// ErrMediaType is a request that is neither an event nor plain JSON.
+var ErrMediaType = errors.New("neither an event nor JSON")
 
-// modeOf judges a request by its headers alone (HTTP binding, section 3).
-func modeOf(header http.Header) (mode, error) {
+// ModeOf returns the mode of a request, which its headers alone decide (HTTP binding,
+// section 3).
+func ModeOf(header map[string][]string) (Mode, error) {
 	for _, coding := range header["Content-Encoding"] {
 		if coding != "" && !strings.EqualFold(coding, "identity") {
-			return 0, errMediaType // a receiver would be handed the compressed bytes
+			return 0, ErrMediaType // a receiver would be handed the compressed bytes
 		}
 	}
-	mediaType := mediaTypeOf(first(header, "Content-Type"))
+	mediaType := attribute.MediaType(first(header, "Content-Type"))
 	switch {
 	case len(header["Content-Type"]) > 1 && (mediaType == "application/cloudevents+json" || !hasEventHeader(header)):
-		return 0, errMediaType // which of them counts differs from reader to reader
+		return 0, ErrMediaType // implementations disagree on which one wins
 	case mediaType == "application/cloudevents+json":
-		return structured, nil
+		return Structured, nil
 	case strings.HasPrefix(mediaType, "application/cloudevents"):
-		return 0, errMediaType // a batch, or a format that is not spoken here
+		return 0, ErrMediaType // a batch, or a format that is not supported
 	case hasEventHeader(header):
-		return binary, nil
+		return Binary, nil
 	case mediaType == event.ApplicationJSON:
-		return plain, nil
+		return Plain, nil
 	}
-	return 0, errMediaType
+	return 0, ErrMediaType
 }
 
 // first is header.Get of a name in its canonical form, for half of its cost.
-func first(header http.Header, name string) string {
+func first(header map[string][]string, name string) string {
 	if values := header[name]; len(values) > 0 {
 		return values[0]
 	}
 	return ""
 }
 
-func hasEventHeader(header http.Header) bool {
+func hasEventHeader(header map[string][]string) bool {
 	if _, ok := header["Ce-Specversion"]; ok {
 		return true
 	}
@@ -94,64 +100,47 @@ func attributeOf(header string) (string, bool) {
 	return strings.ToLower(header[len(prefix):]), true
 }
 
-// mediaTypeOf returns a content type's media type, without parameters, in lower case.
-func mediaTypeOf(contentType string) string {
-	if contentType == event.ApplicationJSON {
-		return contentType
-	}
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.ToLower(strings.TrimSpace(mediaType))
-}
-
-// isJSONType reports whether data of a content type is JSON; it is if there is none.
-func isJSONType(contentType string) bool {
-	mediaType := mediaTypeOf(contentType)
-	return mediaType == "" || mediaType == event.ApplicationJSON || mediaType == "text/json" || strings.HasSuffix(mediaType, "+json")
-}
-
-// decode returns the event that a request carries. Data that says it is JSON is.
-func decode(mode mode, header http.Header, body []byte) (event.Event, error) {
-	if mode == structured {
+// Decode returns the event that a request in binary or structured mode carries, which is
+// valid: data that claims to be JSON is JSON. The event keeps the body. An error that is
+// about one attribute is an [attribute.Error].
+func Decode(mode Mode, header map[string][]string, body []byte) (event.Event, error) {
+	if mode == Structured {
 		return decodeStructured(body)
 	}
 	return decodeBinary(header, body)
 }
 
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
-func decodeBinary(header http.Header, body []byte) (event.Event, error) {
+func decodeBinary(header map[string][]string, body []byte) (event.Event, error) {
 	if version, ok := headerValue(first(header, "Ce-Specversion")); !ok || version != event.CloudEventsVersionV1 {
-		return event.Event{}, malformedAt("specversion") // whatever else is wrong with it
+		return event.Event{}, attribute.Malformed("specversion") // whatever else is wrong with it
 	}
-	b := new(builder)
+	b := new(attribute.Builder)
 	for field, values := range header {
 		name, ok := attributeOf(field)
 		if !ok {
 			continue
 		}
 		if len(values) != 1 {
-			return event.Event{}, malformedAt(name)
+			return event.Event{}, attribute.Malformed(name)
 		}
 		value, ok := headerValue(values[0])
 		if !ok || name == "datacontenttype" { // Content-Type carries that one
-			return event.Event{}, malformedAt(name)
+			return event.Event{}, attribute.Malformed(name)
 		}
-		if err := b.set(name, value); err != nil {
+		if err := b.Set(name, value); err != nil {
 			return event.Event{}, err
 		}
 	}
 	if values := header["Content-Type"]; len(values) > 0 {
 		if len(values) > 1 {
-			return event.Event{}, malformedAt("datacontenttype")
+			return event.Event{}, attribute.Malformed("datacontenttype")
 		}
-		if err := b.set("datacontenttype", values[0]); err != nil {
+		if err := b.Set("datacontenttype", values[0]); err != nil {
 			return event.Event{}, err
 		}
 	}
-	e := event.Event{Context: &b.context}
-	if len(body) > 0 {
-		e.DataEncoded = body
-	}
-	return e, b.complete(e)
+	return b.Event(body, false)
 }
 
 // headerValue decodes a header's value (HTTP binding, section 3.1.3.2): a quoted
@@ -194,59 +183,57 @@ func unquote(value string) (string, bool) {
 
 // decodeStructured decodes an event in the JSON event format (section 3).
 func decodeStructured(body []byte) (event.Event, error) {
-	var few [16]member
-	members, err := membersOf(body, few[:0])
+	var few [16]attribute.Member
+	members, err := attribute.Members(body, few[:0])
 	if err != nil {
 		return event.Event{}, err
 	}
-	if at := slices.IndexFunc(members, func(m member) bool { return m.name == "specversion" }); at < 0 || !isVersion1(members[at].value) {
-		return event.Event{}, malformedAt("specversion") // whatever else is wrong with it
+	if at := slices.IndexFunc(members, func(m attribute.Member) bool { return m.Name == "specversion" }); at < 0 || !isVersion1(members[at].Value) {
+		return event.Event{}, attribute.Malformed("specversion") // whatever else is wrong with it
 	}
-	b := new(builder)
+	b := new(attribute.Builder)
 	var data, base64Data []byte
 	for _, m := range members {
-		switch m.name {
+		switch m.Name {
 		case "data":
-			data = m.value
+			data = m.Value
 			continue
 		case "data_base64":
-			base64Data = m.value
+			base64Data = m.Value
 			continue
 		}
-		if err := b.setJSON(m.name, m.value); err != nil {
+		if err := b.SetJSON(m.Name, m.Value); err != nil {
 			return event.Event{}, err
 		}
 	}
-	if data != nil && base64Data != nil {
-		return event.Event{}, malformedAt("data_base64")
-	}
-	e := event.Event{Context: &b.context}
 	switch {
+	case data != nil && base64Data != nil:
+		return event.Event{}, attribute.Malformed("data_base64")
 	case base64Data != nil:
-		text, ok := jsonString(base64Data)
+		text, ok := attribute.String(base64Data)
 		if !ok || strings.ContainsAny(text, "\r\n") { // which encoding/base64 skips, and are not of the alphabet
-			return event.Event{}, malformedAt("data_base64")
+			return event.Event{}, attribute.Malformed("data_base64")
 		}
-		if e.DataEncoded, err = base64.StdEncoding.DecodeString(text); err != nil {
-			return event.Event{}, malformedAt("data_base64")
+		if data, err = base64.StdEncoding.DecodeString(text); err != nil {
+			return event.Event{}, attribute.Malformed("data_base64")
 		}
+		e, err := b.Event(data, false)
 		e.DataBase64 = true
-	case data != nil && isJSONType(e.DataContentType()):
-		e.DataEncoded, b.json = data, true // as a part of JSON
-	case data != nil:
-		text, ok := jsonString(data)
+		return e, err
+	case data != nil && !attribute.IsJSONType(b.DataContentType()):
+		text, ok := attribute.String(data)
 		if !ok {
-			return event.Event{}, malformedAt("data")
+			return event.Event{}, attribute.Malformed("data")
 		}
-		e.DataEncoded = []byte(text)
+		return b.Event([]byte(text), false)
 	}
-	return e, b.complete(e)
+	return b.Event(data, true) // a part of the body, which is JSON
 }
 
 func isVersion1(value []byte) bool {
 	if string(value) == `"`+event.CloudEventsVersionV1+`"` { // as nearly all write it
 		return true
 	}
-	version, ok := jsonString(value)
+	version, ok := attribute.String(value)
 	return ok && version == event.CloudEventsVersionV1
 }

@@ -1,0 +1,129 @@
+package events
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Dispatch hands an event to the receiver of its type, as POST / does, for a feature
+// that gets its events in another way. The event may be of a type that POST / refuses,
+// such as com.slack.command: the caller has verified where it is from.
+// Options hold for this event, besides those of its receiver.
+//
+// It takes one of the concurrency limit's slots, and waits for the receiver until its
+// deadline: that of ctx if it has one, else Config.Timeout. When ctx ends the
+// receiver's context does, too. An event without an id, a source or a time is given one.
+func (e *Events) Dispatch(ctx context.Context, in event.Event, options ...Option) Verdict {
+	slot := e.Enter()
+	if slot == nil {
+		return OverloadedVerdict()
+	}
+	defer slot.Leave()
+	return <-slot.Start(ctx, in, options...)
+}
+
+// A Slot is one of Config.InFlight, for one event.
+type Slot struct {
+	events *Events
+	used   atomic.Bool
+}
+
+// Enter takes a slot for one event, or returns nil where none is free, which is counted as
+// [Overloaded]. It is for a feature that does work before it has an event, such as reading a
+// body.
+func (e *Events) Enter() *Slot {
+	select {
+	case e.slots <- struct{}{}:
+		return &Slot{events: e}
+	default:
+		e.count(Overloaded)
+		return nil
+	}
+}
+
+func (e *Events) leave() { <-e.slots }
+
+// Leave gives the slot back, unless an event was started in it.
+func (s *Slot) Leave() {
+	if s.used.CompareAndSwap(false, true) {
+		s.events.leave()
+	}
+}
+
+// Deliver hands a valid event to the receiver of its type, and waits for it until its
+// deadline. The receiver gives the slot back when it returns.
+func (s *Slot) Deliver(ctx context.Context, c *Correlation, in event.Event) Verdict {
+	s.use()
+	return s.events.deliver(ctx, c, s.events.receivers[in.Type()], in)
+}
+
+// Start is [Events.Dispatch] in this slot, which the event's receiver gives back when
+// it returns. It does not wait: the verdict comes on the channel.
+func (s *Slot) Start(ctx context.Context, in event.Event, options ...Option) <-chan Verdict {
+	e, verdict := s.events, make(chan Verdict, 1)
+	deliver, refused := e.prepare(ctx, in, options)
+	s.use()
+	if deliver == nil {
+		e.leave()
+		e.count(refused.Outcome)
+		verdict <- refused
+		return verdict
+	}
+	go func() { verdict <- deliver() }()
+	return verdict
+}
+
+// use panics if the slot is no longer held.
+func (s *Slot) use() {
+	if !s.used.CompareAndSwap(false, true) {
+		panic("events: an event is started in a slot that is no longer held")
+	}
+}
+
+// prepare makes sure that an event is valid, and returns what delivers it; nil and the
+// verdict on one that is not.
+func (e *Events) prepare(ctx context.Context, in event.Event, options []Option) (deliver func() Verdict, refused Verdict) {
+	c := new(Correlation)
+	if request := CorrelationOf(ctx); request != nil {
+		*c = *request
+	} else {
+		c.RequestID = NewRequestID()
+	}
+	in, err := e.complete(in, c.Traceparent)
+	if err != nil {
+		return nil, MalformedVerdict(err)
+	}
+	c.Follow(in)
+	if first, ok := ctx.Value(dispatchedKey{}).(*atomic.Pointer[event.Event]); ok {
+		first.CompareAndSwap(nil, &in)
+	}
+	receiver := e.receivers[in.Type()]
+	if receiver != nil && len(options) > 0 {
+		this := *receiver
+		for _, option := range options {
+			if err := option(&this); err != nil {
+				return nil, Verdict{Outcome: Failed}
+			}
+		}
+		receiver = &this
+	}
+	return func() Verdict {
+		v := e.deliver(ctx, c, receiver, in)
+		if v.Outcome == Duplicate && v.Reply != nil {
+			v.Reply = copyOf(v.Reply) // others may get the remembered one as well
+		}
+		return v
+	}, Verdict{}
+}
+
+// dispatchedKey is of the event, in the context of a request, that was dispatched first.
+type dispatchedKey struct{}
+
+// Watch returns a context, and a func that returns the event that was dispatched first with
+// it; nil for none. It is for a request's log line.
+func Watch(ctx context.Context) (context.Context, func() *event.Event) {
+	first := new(atomic.Pointer[event.Event])
+	return context.WithValue(ctx, dispatchedKey{}, first), first.Load
+}

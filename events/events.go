@@ -1,0 +1,151 @@
+// Package events is what features see of the function: who receives an event, what became
+// of it, and work that goes on after the response. It knows no HTTP: the package handler
+// brings it events from POST /, the package slack those from Slack.
+//
+// A feature registers a [Receiver] for a type of event with [Events.On]. What the receiver
+// returns decides the [Outcome], and with it whether the sender tries again; see [Permanent]
+// and [RetryAfter]. [Deduplicate] makes a receiver idempotent. A feature continues after
+// the response with [Events.Go], sends events to the sink with [Events.Send], and hands over
+// events that it gets in another way with [Events.Dispatch].
+//
+// The host makes an [Engine], which can do more than a feature may.
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what an Engine is made of. The zero Config is valid.
+type Config struct {
+	App      string        // the function's name; events without a source get //coffeebuddy/<App>. "" stands for coffeebuddy
+	InFlight int           // concurrency limit: receivers at a time. 0 stands for 32
+	Timeout  time.Duration // deadline of one receiver. 0 stands for 10 s
+	Sender   Sender        // what Send sends with. Nil: Send returns ErrNoSink
+
+	Registry prometheus.Registerer // where the metrics are registered. Nil: nowhere
+	Log      *slog.Logger          // nil discards
+}
+
+// Events is what a feature may do with events. Register receivers before the function serves;
+// everything else may be called at any time, from any goroutine.
+type Events struct {
+	config    Config
+	source    string       // of replies that name none
+	logger    *slog.Logger // config.Log with the correlation of its lines' contexts
+	metrics   *metrics
+	receivers map[string]*registration // by type
+
+	slots    chan struct{} // holds one for each event in flight
+	claims   claims
+	tasks    tasks
+	accepted atomic.Bool // an event was
+	onFirst  func()      // is called when the first event is accepted
+}
+
+// An Engine is Events with what only the host of the function may do.
+type Engine struct {
+	*Events
+
+	closing sync.Mutex
+	closed  int // slots that Wait has taken
+}
+
+// New returns an Engine without receivers.
+func New(config Config) (*Engine, error) {
+	if config.App == "" {
+		config.App = "coffeebuddy"
+	}
+	if config.InFlight == 0 {
+		config.InFlight = 32
+	}
+	if config.Timeout == 0 {
+		config.Timeout = 10 * time.Second
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case config.InFlight < 0:
+		return nil, errors.New("make the events' engine: InFlight is negative")
+	case config.Timeout < 0:
+		return nil, errors.New("make the events' engine: Timeout is negative")
+	}
+	e := &Events{
+		config:    config,
+		source:    "//coffeebuddy/" + url.PathEscape(config.App),
+		logger:    slog.New(correlated{config.Log.Handler()}),
+		receivers: make(map[string]*registration),
+		slots:     make(chan struct{}, config.InFlight),
+		claims:    claims{byKey: make(map[claimKey]*claim)},
+		tasks:     tasks{running: make(map[*task]bool)},
+		onFirst:   func() {},
+	}
+	var err error
+	if e.metrics, err = newMetrics(config.Registry, func() float64 { return float64(len(e.slots)) }); err != nil {
+		return nil, fmt.Errorf("register the events' metrics: %w", err)
+	}
+	return &Engine{Events: e}, nil
+}
+
+// Log returns the logger for features. A line that is logged with the context of a
+// receiver, a task or a mounted request has its request_id and trace_id.
+func (e *Events) Log() *slog.Logger { return e.logger }
+
+// OnFirstAccepted has f called when the first event is accepted. Call it before the function
+// serves.
+func (e *Engine) OnFirstAccepted(f func()) { e.onFirst = f }
+
+// Count counts an event that was refused before it could be delivered.
+func (e *Engine) Count(outcome Outcome) { e.count(outcome) }
+
+// Panicked counts and logs a panic that was recovered from, with its stack. Call it in the
+// deferred function that recovered. The panic's own text is logged only if it is the
+// runtime's: any other may hold what was being handled.
+func (e *Engine) Panicked(ctx context.Context, p any) { e.panicked(ctx, p) }
+
+// count records an event's outcome.
+func (e *Events) count(outcome Outcome) {
+	e.metrics.events[outcome].Inc()
+	if outcome == Accepted && !e.accepted.Load() && e.accepted.CompareAndSwap(false, true) {
+		e.onFirst()
+	}
+}
+
+// A Sender sends one valid event out of the function, and returns when it was taken.
+type Sender interface {
+	Send(ctx context.Context, e event.Event) error
+}
+
+// ErrNoSink is the error of [Events.Send] where no sink is configured.
+var ErrNoSink = errors.New("no sink is configured to send events to: K_SINK is not set")
+
+// HasSink reports whether there is a sink to send events to.
+func (e *Events) HasSink() bool { return e.config.Sender != nil }
+
+// Send sends an event to the sink and returns once the sink has taken it. An event without an
+// id, a source or a time is given one, and the trace of ctx. An event that no receiver would
+// accept is an error, and is not sent.
+func (e *Events) Send(ctx context.Context, out event.Event) error {
+	if !e.HasSink() {
+		return ErrNoSink
+	}
+	var trace string
+	if c := CorrelationOf(ctx); c != nil {
+		trace = c.Traceparent
+	}
+	out, err := e.complete(out, trace)
+	if err != nil {
+		return fmt.Errorf("send an event: %w", err)
+	}
+	return e.config.Sender.Send(ctx, out)
+}
