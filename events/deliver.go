@@ -10,6 +10,7 @@ import (
 
 // A delivery is one event on its way to its receiver.
 type delivery struct {
+	limit    *Limit
 	values   detached
 	receiver *registration
 	event    event.Event
@@ -20,22 +21,23 @@ type delivery struct {
 
 // deliver hands an event to a receiver, nil for none, and counts the outcome. It gives back
 // the slot that its caller has taken.
-func (e *Events) deliver(ctx context.Context, c *Correlation, receiver *registration, in event.Event) Verdict {
-	v := e.deliverTo(ctx, c, receiver, in)
-	e.count(v.Outcome)
+func (l *Limit) deliver(ctx context.Context, c *Correlation, receiver *registration, in event.Event) Verdict {
+	v := l.deliverTo(ctx, c, receiver, in)
+	l.events.count(v.Outcome)
 	return v
 }
 
-func (e *Events) deliverTo(ctx context.Context, c *Correlation, receiver *registration, in event.Event) Verdict {
+func (l *Limit) deliverTo(ctx context.Context, c *Correlation, receiver *registration, in event.Event) Verdict {
+	e := l.events
 	if receiver == nil {
-		e.leave()
+		l.leave()
 		return Verdict{Outcome: UnknownType}
 	}
-	d := &delivery{values: detached{ctx, c}, receiver: receiver, event: in}
+	d := &delivery{limit: l, values: detached{ctx, c}, receiver: receiver, event: in}
 	if receiver.remember > 0 {
 		claim, earlier := e.claims.claim(keyOf(receiver.eventType, in.Source(), in.ID()))
 		if claim == nil {
-			e.leave()
+			l.leave()
 			return earlier
 		}
 		d.claim = claim
@@ -85,7 +87,7 @@ func (e *Events) work(ctx context.Context, cancel context.CancelFunc, d *deliver
 		if d.claim != nil {
 			e.claims.settle(d.claim, d.verdict, d.receiver)
 		}
-		e.leave()
+		d.limit.leave()
 		close(d.done)
 		cancel()
 	}()

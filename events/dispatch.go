@@ -24,49 +24,26 @@ func (e *Events) Dispatch(ctx context.Context, in event.Event, options ...Option
 	return <-slot.Start(ctx, in, options...)
 }
 
-// A Slot is one of Config.InFlight, for one event.
-type Slot struct {
-	events *Events
-	used   atomic.Bool
-}
-
 // Enter takes a slot for one event, or returns nil where none is free, which is counted as
 // [Overloaded]. It is for a feature that does work before it has an event, such as reading a
 // body.
-func (e *Events) Enter() *Slot {
-	select {
-	case e.slots <- struct{}{}:
-		return &Slot{events: e}
-	default:
-		e.count(Overloaded)
-		return nil
-	}
-}
-
-func (e *Events) leave() { <-e.slots }
-
-// Leave gives the slot back, unless an event was started in it.
-func (s *Slot) Leave() {
-	if s.used.CompareAndSwap(false, true) {
-		s.events.leave()
-	}
-}
+func (e *Events) Enter() *Slot { return e.limit.Enter() }
 
 // Deliver hands a valid event to the receiver of its type, and waits for it until its
 // deadline. The receiver gives the slot back when it returns.
 func (s *Slot) Deliver(ctx context.Context, c *Correlation, in event.Event) Verdict {
 	s.use()
-	return s.events.deliver(ctx, c, s.events.receivers[in.Type()], in)
+	return s.limit.deliver(ctx, c, s.limit.events.receivers[in.Type()], in)
 }
 
 // Start is [Events.Dispatch] in this slot, which the event's receiver gives back when
 // it returns. It does not wait: the verdict comes on the channel.
 func (s *Slot) Start(ctx context.Context, in event.Event, options ...Option) <-chan Verdict {
-	e, verdict := s.events, make(chan Verdict, 1)
-	deliver, refused := e.prepare(ctx, in, options)
+	e, verdict := s.limit.events, make(chan Verdict, 1)
+	deliver, refused := s.limit.prepare(ctx, in, options)
 	s.use()
 	if deliver == nil {
-		e.leave()
+		s.limit.leave()
 		e.count(refused.Outcome)
 		verdict <- refused
 		return verdict
@@ -84,7 +61,8 @@ func (s *Slot) use() {
 
 // prepare makes sure that an event is valid, and returns what delivers it; nil and the
 // verdict on one that is not.
-func (e *Events) prepare(ctx context.Context, in event.Event, options []Option) (deliver func() Verdict, refused Verdict) {
+func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option) (deliver func() Verdict, refused Verdict) {
+	e := l.events
 	c := new(Correlation)
 	if request := CorrelationOf(ctx); request != nil {
 		*c = *request
@@ -110,7 +88,7 @@ func (e *Events) prepare(ctx context.Context, in event.Event, options []Option) 
 		receiver = &this
 	}
 	return func() Verdict {
-		v := e.deliver(ctx, c, receiver, in)
+		v := l.deliver(ctx, c, receiver, in)
 		if v.Outcome == Duplicate && v.Reply != nil {
 			v.Reply = copyOf(v.Reply) // others may get the remembered one as well
 		}

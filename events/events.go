@@ -28,7 +28,7 @@ import (
 // Config is what an Engine is made of. The zero Config is valid.
 type Config struct {
 	App      string        // the function's name; events without a source get //coffeebuddy/<App>. "" stands for coffeebuddy
-	InFlight int           // concurrency limit: receivers at a time. 0 stands for 32
+	InFlight int           // concurrency limit: receivers at a time, in each Limit. 0 stands for 32
 	Timeout  time.Duration // deadline of one receiver. 0 stands for 10 s
 	Sender   Sender        // what Send sends with. Nil: Send returns ErrNoSink
 
@@ -45,7 +45,8 @@ type Events struct {
 	metrics   *metrics
 	receivers map[string]*registration // by type
 
-	slots    chan struct{} // holds one for each event in flight
+	limit    *Limit   // of Enter
+	limits   []*Limit // all of them
 	claims   claims
 	tasks    tasks
 	accepted atomic.Bool // an event was
@@ -57,7 +58,6 @@ type Engine struct {
 	*Events
 
 	closing sync.Mutex
-	closed  int // slots that Wait has taken
 }
 
 // New returns an Engine without receivers.
@@ -85,13 +85,13 @@ func New(config Config) (*Engine, error) {
 		source:    "//coffeebuddy/" + url.PathEscape(config.App),
 		logger:    slog.New(correlated{config.Log.Handler()}),
 		receivers: make(map[string]*registration),
-		slots:     make(chan struct{}, config.InFlight),
 		claims:    claims{byKey: make(map[claimKey]*claim)},
 		tasks:     tasks{running: make(map[*task]bool)},
 		onFirst:   func() {},
 	}
+	e.limit = e.NewLimit()
 	var err error
-	if e.metrics, err = newMetrics(config.Registry, func() float64 { return float64(len(e.slots)) }); err != nil {
+	if e.metrics, err = newMetrics(config.Registry, e.inFlight); err != nil {
 		return nil, fmt.Errorf("register the events' metrics: %w", err)
 	}
 	return &Engine{Events: e}, nil

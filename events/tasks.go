@@ -207,17 +207,9 @@ func (c *CutOff) Unwrap() error { return c.why }
 func (e *Engine) wait(ctx context.Context) int {
 	e.closing.Lock()
 	defer e.closing.Unlock()
-	for ; e.closed < cap(e.slots); e.closed++ {
-		select {
-		case e.slots <- struct{}{}:
-			continue
-		default:
-		}
-		select {
-		case e.slots <- struct{}{}:
-		case <-ctx.Done():
-			return len(e.slots) - e.closed
-		}
+	left := 0
+	for _, l := range e.limits {
+		left += l.close(ctx)
 	}
-	return 0
+	return left
 }
