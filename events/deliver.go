@@ -3,129 +3,159 @@ package events
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// A delivery is one event on its way to its receiver.
+// A delivery is one event on its way to its receiver, which runs on the goroutine that
+// delivers. A goroutine for each receiver would cost nearly half of an event.
 type delivery struct {
 	limit    *Limit
-	values   detached
+	context  receiving
 	receiver *registration
 	event    event.Event
-	claim    *claim        // nil if the receiver does not deduplicate
-	done     chan struct{} // closed when there is a verdict
+	claim    *claim // nil if the receiver does not deduplicate
 	verdict  Verdict
+
+	mu      sync.Mutex
+	over    bool          // the receiver has returned, or its sender was answered instead
+	instead func(Verdict) // answers the sender in the receiver's place
 }
 
-// deliver hands an event to a receiver, nil for none, and counts the outcome. It gives back
-// the slot that its caller has taken.
-func (l *Limit) deliver(ctx context.Context, c *Correlation, receiver *registration, in event.Event) Verdict {
-	v := l.deliverTo(ctx, c, receiver, in)
-	l.events.count(v.Outcome)
-	return v
-}
-
-func (l *Limit) deliverTo(ctx context.Context, c *Correlation, receiver *registration, in event.Event) Verdict {
-	e := l.events
-	if receiver == nil {
-		l.leave()
-		return Verdict{Outcome: UnknownType}
-	}
-	d := &delivery{limit: l, values: detached{ctx, c}, receiver: receiver, event: in}
-	if receiver.remember > 0 {
-		claim, earlier := e.claims.claim(keyOf(receiver.eventType, in.Source(), in.ID()))
-		if claim == nil {
-			l.leave()
-			return earlier
-		}
-		d.claim = claim
-	}
-	return e.run(ctx, d)
-}
-
-// run runs the receiver in a goroutine of its own and waits for it or its deadline. The
-// receiver's slot and claim are given back when it returns, not when the sender was answered
-// in its place.
+// deliver hands an event to a receiver, nil for none, and counts the outcome. It returns when
+// the receiver does, with its verdict; or with false where the sender was answered before, by
+// instead: when the deadline passed, on another goroutine, or when the receiver ended its
+// goroutine. The slot that the caller has taken is given back in any case, and so is the claim.
 //
 // A sender who leaves cancels the receiver, but is still waited for: one that only
 // closed its side for writing looks the same, and reads the response.
-func (e *Events) run(ctx context.Context, d *delivery) Verdict {
+func (l *Limit) deliver(ctx context.Context, c *Correlation, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
+	v, ok := l.deliverTo(ctx, c, receiver, in, instead)
+	if ok {
+		l.events.count(v.Outcome)
+	}
+	return v, ok
+}
+
+func (l *Limit) deliverTo(ctx context.Context, c *Correlation, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
+	e := l.events
+	if receiver == nil {
+		l.leave()
+		return Verdict{Outcome: UnknownType}, true
+	}
+	var taken *claim
+	if receiver.remember > 0 {
+		var earlier Verdict
+		if taken, earlier = e.claims.claim(keyOf(receiver.eventType, in.Source(), in.ID())); taken == nil {
+			l.leave()
+			return earlier, true
+		}
+	}
 	deadline, ok := ctx.Deadline() // that of a request has none
 	if !ok {
 		deadline = time.Now().Add(e.config.Timeout)
 	}
-	work, cancel := context.WithDeadline(&d.values, deadline)
-	d.done = make(chan struct{})
-	go e.work(work, cancel, d)
-	select {
-	case <-d.done:
-		return d.verdict
-	case <-work.Done():
-	case <-ctx.Done():
-		cancel()
+	d := &delivery{
+		limit: l, receiver: receiver, event: in, claim: taken, instead: instead,
+		verdict: Verdict{Outcome: Failed}, // of a receiver that does not return
 	}
-	patience := time.NewTimer(time.Until(deadline))
-	defer patience.Stop()
-	select {
-	case <-d.done:
-		return d.verdict
-	case <-patience.C:
-		return Verdict{Outcome: Timeout}
-	}
+	d.context.of(ctx, c, deadline)
+	alarm := e.setAlarm(d, time.Until(deadline))
+	d.run()
+	e.stopAlarm(alarm)
+	return d.verdict, d.end()
 }
 
-// work is the goroutine of one delivery. Whatever becomes of the receiver, a panic
-// or runtime.Goexit included, there is a verdict, known when all is given back.
-func (e *Events) work(ctx context.Context, cancel context.CancelFunc, d *delivery) {
-	d.verdict = Verdict{Outcome: Failed}
+// run runs the receiver. Whatever becomes of it, a panic or runtime.Goexit included, there is
+// a verdict, and its slot and claim are given back.
+func (d *delivery) run() {
+	returned := false
 	defer func() {
-		if p := recover(); p != nil {
-			e.panicked(ctx, p)
+		p := recover()
+		if p != nil {
+			d.limit.events.panicked(&d.context, p)
 		}
 		if d.claim != nil {
-			e.claims.settle(d.claim, d.verdict, d.receiver)
+			d.limit.events.claims.settle(d.claim, d.verdict, d.receiver)
 		}
+		d.context.end()
 		d.limit.leave()
-		close(d.done)
-		cancel()
+		if p == nil && !returned { // Goexit: nothing after this runs
+			d.answer(d.verdict)
+		}
 	}()
-	d.verdict = e.receive(ctx, d)
+	d.verdict = d.receive()
+	returned = true
 }
 
 // receive has the receiver receive, and returns the verdict that it makes.
-func (e *Events) receive(ctx context.Context, d *delivery) Verdict {
-	reply, err := d.receiver.receive(ctx, d.event)
+func (d *delivery) receive() Verdict {
+	reply, err := d.receiver.receive(&d.context, d.event)
 	switch {
 	case err != nil:
-		return verdictOf(ctx, err)
+		return verdictOf(&d.context, err)
 	case reply == nil:
 		return Verdict{Outcome: Accepted}
 	}
-	out, err := e.complete(*reply, d.values.correlation.Traceparent)
+	out, err := d.limit.events.complete(*reply, d.context.correlation.Traceparent)
 	if err != nil {
-		e.logger.LogAttrs(ctx, slog.LevelWarn, "a reply is no valid event", slog.String("attribute", MalformedVerdict(err).Attribute))
+		d.limit.events.logger.LogAttrs(&d.context, slog.LevelWarn, "a reply is no valid event", slog.String("attribute", MalformedVerdict(err).Attribute))
 		return Verdict{Outcome: Failed}
 	}
 	return Verdict{Outcome: Accepted, Reply: &out}
 }
 
-// detached is a context with a request's values and correlation, but without its
-// connection: it has no end.
-type detached struct {
-	context.Context //nolint:containedctx // it is a context
-
-	correlation *Correlation
+// answer answers the sender in the receiver's place, unless the receiver has returned.
+func (d *delivery) answer(v Verdict) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over {
+		return
+	}
+	d.over = true
+	defer func() {
+		if p := recover(); p != nil { // on a timer's goroutine it would end the process
+			d.limit.events.panicked(&d.context, p)
+		}
+	}()
+	d.limit.events.count(v.Outcome)
+	d.instead(v)
 }
 
-func (*detached) Deadline() (time.Time, bool) { return time.Time{}, false }
-func (*detached) Done() <-chan struct{}       { return nil }
-func (*detached) Err() error                  { return nil }
+// end reports whether the sender is still to be answered. Where it was answered instead,
+// that is done when end returns.
+func (d *delivery) end() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	over := d.over
+	d.over = true
+	return !over
+}
 
-func (d *detached) Value(key any) any {
-	if key == (correlationKey{}) {
-		return d.correlation
+// An alarm is a timer of one delivery's deadline, which is used again if it did not go off.
+type alarm struct {
+	timer    *time.Timer
+	delivery *delivery
+}
+
+func (a *alarm) ring() { a.delivery.answer(Verdict{Outcome: Timeout}) }
+
+func (e *Events) setAlarm(d *delivery, after time.Duration) *alarm {
+	if a, ok := e.alarms.Get().(*alarm); ok {
+		a.delivery = d
+		a.timer.Reset(after)
+		return a
 	}
-	return d.Context.Value(key)
+	a := &alarm{delivery: d}
+	a.timer = time.AfterFunc(after, a.ring)
+	return a
+}
+
+func (e *Events) stopAlarm(a *alarm) {
+	if a.timer.Stop() {
+		a.delivery = nil
+		e.alarms.Put(a)
+	}
 }

@@ -29,18 +29,23 @@ func (e *Events) Dispatch(ctx context.Context, in event.Event, options ...Option
 // body.
 func (e *Events) Enter() *Slot { return e.limit.Enter() }
 
-// Deliver hands a valid event to the receiver of its type, and waits for it until its
-// deadline. The receiver gives the slot back when it returns.
-func (s *Slot) Deliver(ctx context.Context, c *Correlation, in event.Event) Verdict {
+// Deliver hands a valid event to the receiver of its type, which runs on this goroutine, and
+// returns its verdict when the receiver returns. Where the deadline passes before, or the
+// receiver ends its goroutine, instead is called with what to answer in its place, which it
+// must have done when it returns; Deliver then returns false. At the deadline it is called on
+// another goroutine, while the receiver runs on.
+//
+// The receiver gives the slot back when it returns.
+func (s *Slot) Deliver(ctx context.Context, c *Correlation, in event.Event, instead func(Verdict)) (Verdict, bool) {
 	s.use()
-	return s.limit.deliver(ctx, c, s.limit.events.receivers[in.Type()], in)
+	return s.limit.deliver(ctx, c, s.limit.events.receivers[in.Type()], in, instead)
 }
 
 // Start is [Events.Dispatch] in this slot, which the event's receiver gives back when
 // it returns. It does not wait: the verdict comes on the channel.
 func (s *Slot) Start(ctx context.Context, in event.Event, options ...Option) <-chan Verdict {
 	e, verdict := s.limit.events, make(chan Verdict, 1)
-	deliver, refused := s.limit.prepare(ctx, in, options)
+	deliver, refused := s.limit.prepare(ctx, in, options, func(v Verdict) { verdict <- v })
 	s.use()
 	if deliver == nil {
 		s.limit.leave()
@@ -48,7 +53,7 @@ func (s *Slot) Start(ctx context.Context, in event.Event, options ...Option) <-c
 		verdict <- refused
 		return verdict
 	}
-	go func() { verdict <- deliver() }()
+	go deliver()
 	return verdict
 }
 
@@ -59,9 +64,9 @@ func (s *Slot) use() {
 	}
 }
 
-// prepare makes sure that an event is valid, and returns what delivers it; nil and the
-// verdict on one that is not.
-func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option) (deliver func() Verdict, refused Verdict) {
+// prepare makes sure that an event is valid, and returns what delivers it and answers once;
+// nil and the verdict on one that is not.
+func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option, answer func(Verdict)) (deliver func(), refused Verdict) {
 	e := l.events
 	c := new(Correlation)
 	if request := CorrelationOf(ctx); request != nil {
@@ -87,12 +92,13 @@ func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option) (
 		}
 		receiver = &this
 	}
-	return func() Verdict {
-		v := l.deliver(ctx, c, receiver, in)
-		if v.Outcome == Duplicate && v.Reply != nil {
-			v.Reply = copyOf(v.Reply) // others may get the remembered one as well
+	return func() {
+		if v, ok := l.deliver(ctx, c, receiver, in, answer); ok {
+			if v.Outcome == Duplicate {
+				v.Reply = copyOf(v.Reply) // others may get the remembered one as well
+			}
+			answer(v)
 		}
-		return v
 	}, Verdict{}
 }
 

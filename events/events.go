@@ -49,6 +49,7 @@ type Events struct {
 	limits   []*Limit // all of them
 	claims   claims
 	tasks    tasks
+	alarms   sync.Pool   // of *alarm
 	accepted atomic.Bool // an event was
 	onFirst  func()      // is called when the first event is accepted
 }

@@ -70,8 +70,11 @@ func verdictOf(ctx context.Context, err error) Verdict {
 	if later, ok := errors.AsType[*retryAfter](err); ok {
 		return Verdict{Outcome: Retry, RetryAfter: max(later.after, time.Second)}
 	}
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	switch { // whatever the error says, which a driver may have put in its own words
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return Verdict{Outcome: Timeout}
+	case ctx.Err() != nil:
+		return Verdict{Outcome: Abandoned}
 	}
 	return Verdict{Outcome: Failed}
 }

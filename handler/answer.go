@@ -43,23 +43,25 @@ func statusOf(outcome events.Outcome) int {
 		return http.StatusUnauthorized
 	case events.UnknownType, events.Rejected, events.Mismatch:
 		return http.StatusUnprocessableEntity
-	case events.Overloaded, events.Retry, events.Timeout:
+	case events.Overloaded, events.Retry, events.Timeout, events.Abandoned:
 		return http.StatusServiceUnavailable
-	case events.Abandoned:
-		return statusClientClosedRequest
 	}
 	return http.StatusInternalServerError
 }
 
-// statusClientClosedRequest is what nginx, and others since, log for a client that left before
-// it was answered. No client ever sees it.
-const statusClientClosedRequest = 499
-
-// send writes an answer. A 204 has nothing that looks like an event: a broker would
-// take that for a reply.
-func (a answer) send(w http.ResponseWriter) {
+// sendTo writes an answer to an event. A 204 has nothing that looks like an event: a broker
+// would take that for a reply.
+func (a answer) sendTo(w *response) {
+	if w.Traceparent != "" {
+		w.Header().Set("Traceparent", w.Traceparent)
+	}
 	if a.status >= http.StatusBadRequest {
 		a.sendError(w)
+		if a.verdict.Outcome == events.Abandoned {
+			// A sender who only closed its side for writing gets the 503. The counter and the
+			// log line have the code that proxies use for a client that has left.
+			w.code = 499
+		}
 		return
 	}
 	if a.verdict.Outcome == events.Duplicate {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"io"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
-	"time"
 
 	"coffeebuddy/events"
 	"coffeebuddy/events/attribute"
@@ -18,31 +15,19 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-const (
-	// bodyLimit is the size of the largest body, in bytes.
-	bodyLimit = 1 << 20
-
-	// bodyTimeout is how long a body may take to come: 1 MiB at 70 kB/s.
-	bodyTimeout = 15 * time.Second
-)
-
-// errTooLarge is a body over bodyLimit.
-var errTooLarge = errors.New("the body is over 1 MiB")
-
 // handleEvent receives one event or plain JSON. Nothing but a receiver, or being
 // full, answers 5xx: a sender would retry what can never be understood.
 func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	resp := w.(*response)
-	a := h.receive(resp, r)
-	if resp.Traceparent != "" {
-		w.Header().Set("Traceparent", resp.Traceparent)
+	if a, ok := h.receive(resp, r); ok {
+		a.sendTo(resp)
 	}
-	a.send(w)
 }
 
-// receive bounds, decodes and validates in the request's own goroutine, and then
-// hands over to the receiver.
-func (h *Handler) receive(w *response, r *http.Request) answer {
+// receive bounds, decodes and validates, and then hands over to the receiver, all in the
+// request's own goroutine. It returns false where the sender was answered in the receiver's
+// place.
+func (h *Handler) receive(w *response, r *http.Request) (answer, bool) {
 	// Authorize first: unauthenticated clients learn nothing and hold no slot.
 	if refusal, ok := h.authorized(r); !ok {
 		return h.refused(refusal)
@@ -53,38 +38,56 @@ func (h *Handler) receive(w *response, r *http.Request) answer {
 	}
 	slot := h.events.Enter()
 	if slot == nil {
-		return answerOf(events.OverloadedVerdict())
+		return answerOf(events.OverloadedVerdict()), true
 	}
 	defer slot.Leave()
 	body, err := readBody(w, r)
 	if err != nil {
 		return h.refused(unread(err))
 	}
-	if mode == binding.Plain {
-		e, err := plain(body)
-		if err != nil {
-			return h.refused(answerOf(events.MalformedVerdict(err)))
-		}
-		a := answerOf(slot.Deliver(r.Context(), &w.Correlation, e))
-		a.plain = true
-		return a
-	}
-	e, err := binding.Decode(mode, r.Header, body)
+	e, err := decode(mode, r.Header, body)
 	if err != nil {
 		return h.refused(answerOf(events.MalformedVerdict(err)))
 	}
-	w.event = nameOf(e)
-	w.Follow(e)
+	plain := mode == binding.Plain
+	if !plain {
+		w.event = nameOf(e)
+		w.Follow(e)
+	}
 	if err := h.admit(r.Context(), e); err != nil {
 		return h.refused(answerOf(events.Refusal(r.Context(), err)))
 	}
-	return answerOf(slot.Deliver(r.Context(), &w.Correlation, e))
+	v, ok := slot.Deliver(r.Context(), &w.Correlation, e, func(v events.Verdict) {
+		w.flush(answerOf(v).sendTo)
+		h.answered(w, r)
+	})
+	a := answerOf(v)
+	a.plain = plain
+	return a, ok
+}
+
+// decode returns the event that a request carries. Plain JSON is the data of an event of the
+// type that `func invoke` sends with an envelope, and so has the same receiver.
+func decode(mode binding.Mode, header http.Header, body []byte) (event.Event, error) {
+	if mode != binding.Plain {
+		return binding.Decode(mode, header, body)
+	}
+	if !attribute.IsJSONObject(body) {
+		return event.Event{}, errors.New("the body is no JSON object")
+	}
+	e := event.New()
+	e.SetID(rand.Text())
+	e.SetSource("/")
+	e.SetType(echoType)
+	e.SetDataContentType(event.ApplicationJSON)
+	e.DataEncoded = body
+	return e, nil
 }
 
 // refused counts an event that is not delivered.
-func (h *Handler) refused(a answer) answer {
+func (h *Handler) refused(a answer) (answer, bool) {
 	h.events.Count(a.verdict.Outcome)
-	return a
+	return a, true
 }
 
 // admit returns nil unless an event claims to be Slack's and nothing vouches for it.
@@ -98,21 +101,6 @@ func (h *Handler) admit(ctx context.Context, e event.Event) error {
 	return h.config.Admit(ctx, e)
 }
 
-// plain returns the event that plain JSON is the data of. It is of the type that
-// `func invoke` sends with an envelope, and so has the same receiver.
-func plain(body []byte) (event.Event, error) {
-	if !attribute.IsJSONObject(body) {
-		return event.Event{}, errors.New("the body is no JSON object")
-	}
-	e := event.New()
-	e.SetID(rand.Text())
-	e.SetSource("/")
-	e.SetType(echoType)
-	e.SetDataContentType(event.ApplicationJSON)
-	e.DataEncoded = body
-	return e, nil
-}
-
 // unread is the answer to a body that did not come.
 func unread(err error) answer {
 	a := answer{status: http.StatusBadRequest, verdict: events.Verdict{Outcome: events.Malformed}}
@@ -124,40 +112,4 @@ func unread(err error) answer {
 		a.status, a.verdict.Outcome = http.StatusRequestTimeout, events.Timeout
 	}
 	return a
-}
-
-// readBody reads the whole body, at most bodyLimit. It grows with what comes, not
-// with what Content-Length promises.
-func readBody(w *response, r *http.Request) ([]byte, error) {
-	switch {
-	case r.ContentLength > bodyLimit:
-		return nil, errTooLarge
-	case r.ContentLength == 0:
-		// net/http watches for the sender to leave already. A deadline now would end
-		// that, and with it the context of the receiver.
-		return nil, nil
-	}
-	// Where the connection has no deadlines, in a test, the body is there already.
-	_ = http.NewResponseController(w).SetReadDeadline(w.began.Add(bodyTimeout))
-	const unknown, most = 512, 16 << 10
-	size := r.ContentLength + 1 // and one, to see the end
-	if r.ContentLength < 0 {
-		size = unknown
-	}
-	body := make([]byte, 0, min(size, most))
-	for {
-		if len(body) == cap(body) {
-			body = slices.Grow(body, min(len(body), bodyLimit+1-len(body)))
-		}
-		n, err := r.Body.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		switch {
-		case len(body) > bodyLimit:
-			return nil, errTooLarge
-		case err == io.EOF:
-			return body, nil
-		case err != nil:
-			return nil, err
-		}
-	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/handler/handlertest"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
@@ -80,9 +81,7 @@ func (f function) ask(method, target, body string, header ...string) *httptest.R
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Add(header[i], header[i+1])
 	}
-	w := httptest.NewRecorder()
-	f.ServeHTTP(w, r)
-	return w
+	return handlertest.Serve(f, r)
 }
 
 // series returns the value of a series as the text format names it.

@@ -2,9 +2,7 @@ package handler
 
 import (
 	"context"
-	"maps"
 	"net/http"
-	"strconv"
 )
 
 // healthHeader is the header of every health answer. The slices are shared, which
@@ -56,22 +54,4 @@ func Unstarted() http.Handler {
 		}
 		write(w, http.StatusServiceUnavailable, header, starting)
 	})
-}
-
-// counted is how long an answer may be, in bytes, for net/http to send its length
-// unasked, if nothing flushes it before its end. A longer one would go out in chunks.
-const counted = 2048
-
-// write is the one place that writes a JSON answer: headers, then status, then body.
-func write(w http.ResponseWriter, status int, header map[string][]string, body []byte) {
-	maps.Copy(w.Header(), header)
-	resp, ok := w.(*response)
-	if flushed := ok && resp.body != nil; flushed || len(body) > counted {
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	}
-	if _, ok := header["Content-Type"]; !ok {
-		w.Header()["Content-Type"] = nil // net/http would guess one, and a broker take it for the datacontenttype
-	}
-	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller who has left is not told
 }

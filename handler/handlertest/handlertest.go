@@ -14,7 +14,6 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -97,8 +96,7 @@ type Answer struct {
 func (f *Function) Send(e event.Event) Answer { return send(f, e) }
 
 func send(to http.Handler, e event.Event) Answer {
-	w := httptest.NewRecorder()
-	to.ServeHTTP(w, request(e))
+	w := Serve(to, request(e))
 	a := Answer{Status: w.Code, Header: w.Result().Header, Body: w.Body.Bytes()}
 	if looksLikeAnEvent(a.Header) {
 		a.Reply = reply(a)
