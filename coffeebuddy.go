@@ -18,7 +18,9 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/slack"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -77,6 +79,11 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the events' engine: %w", err)
 	}
+	var app *slack.App
+	var admit func(context.Context, event.Event) error
+	if settings.Slack.Secret != nil {
+		admit = func(ctx context.Context, e event.Event) error { return app.Admit(ctx, e) }
+	}
 	f.handler, err = handler.New(handler.Config{
 		App:         settings.AppName,
 		Environment: settings.Environment,
@@ -90,11 +97,12 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		Log:         log,
 		EventsScope: settings.EventsScope,
 		Authorize:   authorizer(settings, log),
+		Admit:       admit,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the handler: %w", err)
 	}
-	if err := addSlack(engine.Events, f.handler, settings, vault, registry); err != nil {
+	if app, err = addSlack(engine.Events, f.handler, settings, vault, registry); err != nil {
 		return nil, fmt.Errorf("add Slack: %w", err)
 	}
 	return f, nil

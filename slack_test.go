@@ -16,12 +16,12 @@ import (
 func TestSlackIsThereWithItsSetting(t *testing.T) {
 	for _, test := range []struct {
 		environment              map[string]string
-		get, forged, signed, dev int
+		get, forged, signed, event int
 	}{
 		{nil, 404, 404, 404, 200},
-		{map[string]string{"COFFEEBUDDY_SLACK_SECRET": "secret/slack#key"}, 405, 401, 503, 200},
+		{map[string]string{"COFFEEBUDDY_SLACK_SECRET": "secret/slack#key"}, 405, 401, 503, 422},
 		{map[string]string{"COFFEEBUDDY_SLACK_SECRET": "secret/slack#key", "COFFEEBUDDY_ENVIRONMENT": "prod"}, 405, 401, 503, 422},
-		{map[string]string{"COFFEEBUDDY_SLACK_SECRET": "secret/slack#key", "VAULT_ADDR": "http://127.0.0.1:1", "VAULT_TOKEN": "s.canary"}, 405, 401, 503, 200},
+		{map[string]string{"COFFEEBUDDY_SLACK_SECRET": "secret/slack#key", "VAULT_ADDR": "http://127.0.0.1:1", "VAULT_TOKEN": "s.canary"}, 405, 401, 503, 422},
 	} {
 		is := is.New(t)
 		environment(t, test.environment)
@@ -42,7 +42,7 @@ func TestSlackIsThereWithItsSetting(t *testing.T) {
 		r.Header = http.Header{
 			"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/s"}, "Ce-Type": {"com.slack.command"}, "Content-Type": {"application/json"},
 		}
-		is.Equal(status(r), test.dev) // without Slack
+		is.Equal(status(r), test.event) // without Slack, and unsigned
 		is.True(!strings.Contains(logs.String(), "canary"))
 		is.True(!strings.Contains(logs.String(), "secret/slack"))
 	}

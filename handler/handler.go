@@ -58,9 +58,9 @@ type Config struct {
 	EventsScope string
 	Authorize   func(ctx context.Context, token string) Authorization
 
-	// Admit says whether an event of a com.slack.* type may be received at POST /, where
-	// neither a token nor the environment dev vouches for it: nil admits it, and any error is
-	// treated like one of its receiver. Nil: none is admitted.
+	// Admit says whether an event of a com.slack.* type may be received at POST /, where no
+	// token vouches for it: nil admits it, and any error is treated like one of its receiver.
+	// Nil, where Slack is not configured: none is admitted, or in dev any.
 	Admit func(context.Context, event.Event) error
 
 	// Echo adds the built-in receiver, which answers with what came: events of the type

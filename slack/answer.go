@@ -50,7 +50,7 @@ func (a *App) answer(ctx context.Context, d *delivery, v events.Verdict) answer 
 	case events.Accepted:
 		return a.accepted(ctx, d, v)
 	case events.Duplicate:
-		return answer{outcome: duplicate, status: status}
+		return a.again(ctx, d, v)
 	case events.Malformed:
 		return malformed(status)
 	case events.UnknownType, events.Rejected, events.Mismatch:
@@ -71,6 +71,21 @@ func (a *App) answer(ctx context.Context, d *delivery, v events.Verdict) answer 
 	return answer{outcome: unavailable, status: status, word: code, retryAfter: v.RetryAfter}
 }
 
+// again is the answer to a duplicate. Where the response is the reply, it is what the first
+// one got, and none while that runs.
+func (a *App) again(ctx context.Context, d *delivery, v events.Verdict) answer {
+	switch {
+	case !d.waits:
+		return answer{outcome: duplicate, status: http.StatusOK}
+	case v.First == "":
+		return answer{outcome: duplicate, status: http.StatusServiceUnavailable, word: string(v.Outcome)}
+	}
+	v.Outcome = v.First
+	kept := a.answer(ctx, d, v)
+	kept.outcome = duplicate
+	return kept
+}
+
 // accepted is the answer to what a receiver accepted in time.
 func (a *App) accepted(ctx context.Context, d *delivery, v events.Verdict) answer {
 	message, err := d.reply(v)
@@ -81,21 +96,28 @@ func (a *App) accepted(ctx context.Context, d *delivery, v events.Verdict) answe
 	case d.inAnswer:
 		done.message = message
 	case message.body != nil: // Slack reads no answer to a click
-		a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
-			return a.post(ctx, d.responseURL, message)
-		}, events.Within(respondTimeout))
+		a.postLater(ctx, d, message)
 	}
 	return done
+}
+
+// postLater posts a message to the response_url after the response.
+func (a *App) postLater(ctx context.Context, d *delivery, m message) {
+	a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
+		return a.post(ctx, d.responseURL, m)
+	}, events.Within(respondTimeout))
 }
 
 // respond tells Slack what became of a request that was acknowledged before.
 func (a *App) respond(ctx context.Context, d *delivery, v events.Verdict) error {
 	message, err := d.reply(v)
 	switch {
-	case err == nil && message.body == nil:
+	case err == nil && (message.body == nil || d.waits && !message.isPosted()):
 		return nil
 	case err == nil:
 		return a.post(ctx, d.responseURL, message)
+	case d.reads:
+		return nil // it was cut off
 	}
 	a.failed(ctx, d, v.Outcome)
 	if d.responseURL == "" {

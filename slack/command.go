@@ -2,7 +2,6 @@ package slack
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strings"
 
@@ -11,25 +10,31 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
+// A registration is the receiver of a command.
+type registration struct {
+	receive events.Receiver
+	durable bool
+}
+
 // command is the receiver of every slash command, which finds the one that is meant. It
 // goes by the data, since func invoke can set no subject.
 func (a *App) command(ctx context.Context, e event.Event) (*event.Event, error) {
-	var form struct{ Command, Text string }
-	if err := json.Unmarshal(e.Data(), &form); err != nil {
+	form, err := objectOf(e.Data())
+	if err != nil {
 		return nil, events.Permanent(errors.New("the data has no command"))
 	}
-	receive := a.find(form.Command, form.Text)
-	if receive == nil {
+	found := a.find(form.text("command"), form.text("text"))
+	if found.receive == nil {
 		return nil, events.Permanent(errors.New("no receiver for the command"))
 	}
-	return receive(ctx, e)
+	return found.receive(ctx, e)
 }
 
-// find returns the receiver of a command with its text, nil for none.
-func (a *App) find(command, text string) events.Receiver {
+// find returns the registration of a command with its text, the zero one if there is none.
+func (a *App) find(command, text string) registration {
 	if words := strings.Fields(text); len(words) > 0 {
-		if receive := a.commands[strings.ToLower(command+" "+words[0])]; receive != nil {
-			return receive
+		if found, ok := a.commands[strings.ToLower(command+" "+words[0])]; ok {
+			return found
 		}
 	}
 	return a.commands[strings.ToLower(command)]
@@ -40,5 +45,19 @@ func isCommand(s string) bool {
 	return len(s) > 1 && s[0] == '/' && isPrintable(s) && !strings.Contains(s, " ")
 }
 
-// ping answers that the whole way works.
+// ping replies to show that the whole way works.
 func ping(context.Context, event.Event) (*event.Event, error) { return Ephemeral("pong"), nil }
+
+// echo replies with the text after its own name. Where there is a sink it is durable, and
+// shows that the way through the broker works.
+func echo(_ context.Context, e event.Event) (*event.Event, error) {
+	form, err := objectOf(e.Data())
+	if err != nil {
+		return nil, events.Permanent(errors.New("the data has no text"))
+	}
+	_, text, _ := strings.Cut(strings.TrimSpace(form.text("text")), " ")
+	if text = strings.TrimSpace(text); text == "" {
+		text = "Type something after echo."
+	}
+	return Ephemeral(text), nil
+}

@@ -38,11 +38,33 @@ var errMalformed = errors.New("malformed")
 type delivery struct {
 	kind        kind
 	event       event.Event
-	option      events.Option
+	options     []events.Option
 	responseURL string // "" for none
-	inAnswer    bool   // Slack takes a reply in the answer
-	nobodys     bool   // a command that has no receiver
-	challenge   string // of the test of a route; there is no event then
+	expectations
+	durable   bool   // it goes to its receiver by way of the sink
+	nobodys   bool   // a command that has no receiver
+	challenge string // of the test of a route; there is no event then
+	done      func() // gives back what it holds of memory
+}
+
+// expectations are what Slack expects of the response to a request.
+type expectations struct {
+	inAnswer bool // it takes a reply in the response
+	waits    bool // the response is the reply: an empty one would be a wrong one
+	reads    bool // it changes nothing, and may run again
+}
+
+// expectationsOf returns what Slack expects of the response to an interaction of a type.
+func expectationsOf(interactionType string) expectations {
+	switch interactionType {
+	case "view_submission", "dialog_submission":
+		return expectations{inAnswer: true, waits: true}
+	case "block_suggestion", "dialog_suggestion":
+		return expectations{inAnswer: true, waits: true, reads: true}
+	case "interactive_message":
+		return expectations{inAnswer: true}
+	}
+	return expectations{}
 }
 
 // commandOf makes a delivery of a slash command: the event's data is its form as an
@@ -61,9 +83,10 @@ func (a *App) commandOf(r request) (*delivery, error) {
 		org: fields["is_enterprise_install"] == "true",
 	}
 	delete(fields, "token")
+	found := a.find(name, fields["text"])
 	d := &delivery{
-		kind: command, option: events.Once(onceAge), responseURL: fields["response_url"],
-		inAnswer: true, nobodys: a.find(name, fields["text"]) == nil,
+		kind: command, options: []events.Option{events.Once(onceAge)}, responseURL: fields["response_url"],
+		expectations: expectations{inAnswer: true}, durable: found.durable, nobodys: found.receive == nil,
 	}
 	d.event, err = r.event(commandType, s, name, marshal(fields))
 	return d, err
@@ -95,7 +118,7 @@ func isCommandForm(fields map[string]string) bool {
 }
 
 // interactionOf makes a delivery of an interaction: the event's data is its payload.
-func interactionOf(r request) (*delivery, error) {
+func (a *App) interactionOf(r request) (*delivery, error) {
 	form, err := formOf(r.body)
 	if err != nil || len(form) != 1 { // Slack sends the payload and nothing else
 		return nil, errMalformed
@@ -109,12 +132,11 @@ func interactionOf(r request) (*delivery, error) {
 		return nil, errMalformed
 	}
 	d := &delivery{
-		kind: interaction, option: events.Once(onceAge),
-		responseURL: first(payload.text("response_url"), payload.head("response_urls").text("response_url")),
+		kind: interaction, options: []events.Option{events.Once(onceAge)}, responseURL: responseURLOf(payload),
+		expectations: expectationsOf(interactionType), durable: a.durable[interactionPrefix+interactionType],
 	}
-	switch interactionType {
-	case "view_submission", "block_suggestion", "dialog_submission", "dialog_suggestion", "interactive_message":
-		d.inAnswer = true
+	if d.reads {
+		d.options = nil
 	}
 	view := payload.object("view")
 	subject := first(payload.head("actions").text("action_id"), payload.text("action_id"), payload.text("callback_id"), view.text("callback_id"))
@@ -123,9 +145,15 @@ func interactionOf(r request) (*delivery, error) {
 	return d, err
 }
 
+// responseURLOf returns where a reply to an interaction may be posted, "" for nowhere. A view
+// has several where several of its inputs ask for one.
+func responseURLOf(payload object) string {
+	return first(payload.text("response_url"), payload.head("response_urls").text("response_url"))
+}
+
 // eventOf makes a delivery of what the Events API sends: the event's data is its
 // envelope.
-func eventOf(r request) (*delivery, error) {
+func (a *App) eventOf(r request) (*delivery, error) {
 	envelope, err := objectOf(r.body)
 	if err != nil {
 		return nil, err
@@ -146,7 +174,10 @@ func eventOf(r request) (*delivery, error) {
 		return nil, errMalformed
 	}
 	delete(envelope, "token")
-	d := &delivery{kind: deliveredEvent, option: events.Deduplicate(retryAge)}
+	d := &delivery{
+		kind: deliveredEvent, options: []events.Option{events.Deduplicate(retryAge)},
+		durable: a.durable[eventPrefix+eventType],
+	}
 	d.event, err = r.event(eventPrefix+eventType, eventSender(envelope), channelOf(inner), marshal(envelope))
 	if err != nil {
 		return nil, err

@@ -80,3 +80,13 @@ func (m message) post() []byte {
 	}
 	return words(string(m.body)).body
 }
+
+// isPosted reports whether the message is one that a response_url takes. What a modal, a
+// dialog or a menu takes as a response, such as errors, is none.
+func (m message) isPosted() bool {
+	if m.contentType != event.ApplicationJSON {
+		return true
+	}
+	fields, err := objectOf(m.body)
+	return err == nil && (fields["text"] != nil || fields["blocks"] != nil || fields["attachments"] != nil) && fields["response_action"] == nil
+}

@@ -3,11 +3,9 @@ package slack
 import (
 	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -18,12 +16,14 @@ const (
 	formType = "application/x-www-form-urlencoded"
 	jsonType = "application/json"
 
-	// bodyLimit is the size of the largest body, in bytes. Slack's largest known payload,
-	// a view of 250 kB, is under 750 kB in a form.
-	bodyLimit = 1 << 20
+	// ReplyWithin is how long Slack is kept waiting for a receiver whose reply is the
+	// response, from the request's headers. Slack itself gives up after 3 s, and a gateway
+	// must wait longer than this.
+	ReplyWithin = 2750 * time.Millisecond
 
-	// bodyTimeout is how long a body may take to come: Slack has given up by then.
-	bodyTimeout = 3 * time.Second
+	// handOffWithin is how long the sink may take to accept an event, from the request's
+	// headers.
+	handOffWithin = 2 * time.Second
 )
 
 // A request is one of Slack's, verified.
@@ -33,13 +33,20 @@ type request struct {
 	body      []byte
 }
 
-// route serves one of Slack's routes: understand makes a delivery of a request, or
-// returns an error for one that is malformed.
-func (a *App) route(kind kind, mediaType string, understand func(request) (*delivery, error)) http.Handler {
+// A route is one of Slack's.
+type route struct {
+	kind       kind
+	mediaType  string
+	limit      int64                            // size of the largest body
+	understand func(request) (*delivery, error) // an error if the request is malformed
+}
+
+// serve returns the handler of a route.
+func (a *App) serve(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := a.receive(w, r, mediaType, understand)
+		answer := a.receive(w, r, route)
 		if answer.kind == "" {
-			answer.kind = kind
+			answer.kind = route.kind
 		}
 		a.requests.each[answer.kind][answer.outcome].Inc()
 		answer.send(w)
@@ -47,62 +54,87 @@ func (a *App) route(kind kind, mediaType string, understand func(request) (*deli
 }
 
 // receive bounds, verifies and understands a request, in this order, and then has it
-// delivered. Up to the signature nothing is believed, and nothing after it is asked of
-// who did not sign.
-func (a *App) receive(w http.ResponseWriter, r *http.Request, mediaType string, understand func(request) (*delivery, error)) answer {
+// delivered. Nothing in the request is trusted until its signature is verified. A request
+// that cannot be verified holds no slot, and no body if its headers tell.
+func (a *App) receive(w http.ResponseWriter, r *http.Request, route route) answer {
 	began := time.Now()
-	slot := a.events.Enter()
-	if slot == nil {
-		return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: "overloaded", retryAfter: time.Second}
+	signature, ok := signatureOf(r.Header, began)
+	switch {
+	case !ok && mayBeSSLCheck(r, route):
+		return a.sslCheck(w, r)
+	case !ok:
+		return unverified(errUnsigned)
+	case a.slots.Full():
+		return overloaded()
 	}
-	defer slot.Leave()
-	body, err := readBody(w, r)
+	body, err := a.bodies.read(w, r, route.limit)
 	if err != nil {
 		return unread(err)
 	}
-	ours := isOf(r.Header, mediaType)
-	if ours && mediaType == formType && isSSLCheck(body) {
-		return answer{kind: unknown, outcome: accepted, status: http.StatusOK}
+	ours := isOf(r.Header, route.mediaType)
+	if ours && route.mediaType == formType && isSSLCheck(body.text) {
+		body.free()
+		return sslChecked()
 	}
-	signature, ok := signatureOf(r.Header, time.Now())
-	if !ok {
-		return unverified(errUnsigned)
-	}
-	if err := a.secrets.verify(r.Context(), signature, body); err != nil {
+	if err := a.secrets.verify(r.Context(), signature, body.text); err != nil {
+		body.free()
 		return unverified(err)
 	}
 	if !ours {
+		body.free()
 		return malformed(http.StatusUnsupportedMediaType)
 	}
-	d, err := understand(request{r.Header, signature, body})
+	d, err := route.understand(request{r.Header, signature, body.text})
 	switch {
 	case err != nil:
+		body.free()
 		return malformed(http.StatusBadRequest)
 	case d.challenge != "":
+		body.free()
 		return answer{
 			kind: unknown, outcome: accepted, status: http.StatusOK,
 			message: message{"text/plain; charset=utf-8", []byte(d.challenge)},
 		}
 	}
-	return a.deliver(r.Context(), slot, d, began.Add(a.config.AckAfter))
+	d.done = body.free
+	return a.deliver(r.Context(), d, began)
 }
 
-// deliver hands an event to its receiver, and answers by a time, whether the receiver
-// is done or not. One that is not goes on as a task.
-func (a *App) deliver(ctx context.Context, slot *events.Slot, d *delivery, by time.Time) answer {
+// deliver hands an event to its receiver, or to the sink, and answers in time, whether the
+// receiver is done or not.
+func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) answer {
+	slot := a.slots.Enter()
+	if slot == nil {
+		d.done()
+		return overloaded()
+	}
+	defer slot.Leave()
+	if d.durable {
+		defer d.done()
+		return a.handOff(ctx, d, began.Add(handOffWithin))
+	}
+	by := began.Add(a.config.AckAfter)
+	if d.waits {
+		by = began.Add(ReplyWithin)
+	}
 	// That Slack hangs up ends nothing: what was asked for is done.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.Timeout)
-	verdict := slot.Start(work, d.event, d.option)
+	verdict := slot.Start(work, d.event, d.options...)
 	patience := time.NewTimer(time.Until(by))
 	defer patience.Stop()
 	select {
 	case v := <-verdict:
 		cancel()
+		d.done()
 		return a.answer(ctx, d, v)
 	case <-patience.C:
 	}
+	if d.reads { // nobody will see what it finds
+		cancel()
+	}
 	a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
 		defer cancel()
+		defer d.done()
 		select {
 		case v := <-verdict:
 			return a.respond(ctx, d, v)
@@ -110,28 +142,15 @@ func (a *App) deliver(ctx context.Context, slot *events.Slot, d *delivery, by ti
 			return ctx.Err()
 		}
 	}, events.Within(a.config.Timeout+respondTimeout))
+	if d.waits {
+		return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: string(events.Timeout)}
+	}
 	return answer{outcome: acknowledgedFor, status: http.StatusOK}
 }
 
-// readBody reads the whole body, within its limits of size and time.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > bodyLimit {
-		return nil, new(http.MaxBytesError)
-	}
-	// Where the connection has no deadlines, in a test, the body is there already.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	return io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
-}
-
-// unread is the answer to a body that did not come.
-func unread(err error) answer {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return malformed(http.StatusRequestEntityTooLarge)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return answer{outcome: rejected, status: http.StatusRequestTimeout, word: "timeout"}
-	}
-	return malformed(http.StatusBadRequest)
+// overloaded is the answer when a concurrency limit is reached.
+func overloaded() answer {
+	return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: string(events.Overloaded), retryAfter: time.Second}
 }
 
 // unverified is the answer to who cannot be believed: one and the same, whatever is
@@ -158,8 +177,31 @@ func isOf(header http.Header, want string) bool {
 	return err == nil && mediaType == want && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
-// isSSLCheck reports whether a form is Slack's test of the route's certificate, which
-// is not always signed. It is answered, and nothing else in it is looked at.
+// mayBeSSLCheck reports whether an unsigned request may be Slack's test of the route's
+// certificate, which is not always signed.
+func mayBeSSLCheck(r *http.Request, route route) bool {
+	return route.mediaType == formType && isOf(r.Header, formType) && r.ContentLength > 0 && r.ContentLength <= sslCheckLimit
+}
+
+// sslCheck answers an unsigned request that is short enough to be read.
+func (a *App) sslCheck(w http.ResponseWriter, r *http.Request) answer {
+	body, err := a.bodies.read(w, r, sslCheckLimit)
+	if err != nil {
+		return unread(err)
+	}
+	defer body.free()
+	if !isSSLCheck(body.text) {
+		return unverified(errUnsigned)
+	}
+	return sslChecked()
+}
+
+// sslChecked is the answer to Slack's test of a route. Nothing else in it is looked at.
+func sslChecked() answer {
+	return answer{kind: unknown, outcome: accepted, status: http.StatusOK}
+}
+
+// isSSLCheck reports whether a form is Slack's test of the route's certificate.
 func isSSLCheck(body []byte) bool {
 	if !strings.Contains(string(body), "ssl_check=1") {
 		return false

@@ -17,15 +17,9 @@ const (
 	maxAge = time.Hour
 
 	// rereadPause is how long after a read a signature that does not match is taken for
-	// wrong without another read: a rotation may refuse Slack for this long. It doubles,
-	// up to rereadPauseMax, with each reread that found no new secret, and halves again
-	// for each rereadPauseMax that passes without one. Anyone can send signatures that do
-	// not match, and each read is a request to Vault and a use of its token.
-	rereadPause    = 10 * time.Second
-	rereadPauseMax = 5 * time.Minute
-
-	// maxFutile is where doubling reaches rereadPauseMax.
-	maxFutile = 5
+	// wrong without another read: a rotation may refuse Slack for this long. It grows with
+	// each reread that found no new secret; see throttle.
+	rereadPause = 10 * time.Second
 
 	// retryPause is how long after a read that failed another one begins, where there is
 	// no secret at all.
@@ -46,7 +40,7 @@ var (
 // secrets is the signing secret as it is known here, with the one before it. It is read
 // when a request needs it, by one read at a time.
 type secrets struct {
-	read func(context.Context) (string, error)
+	read func(ctx context.Context, version int) (secret string, read int, err error)
 	log  *slog.Logger
 
 	mu                sync.Mutex
@@ -55,14 +49,15 @@ type secrets struct {
 	reading           chan struct{} // closed when the read under way ends; nil if none is
 	failing           bool          // the last read failed
 
-	futile      int       // rereads for a signature that did not match, which brought no new secret
-	futileSince time.Time // when futile last changed
+	mismatches throttle // of rereads for a signature that did not match, which brought no new secret
+	versions   versions
 }
 
 // held is a secret until it is too old. It is a func, so that no printer shows it.
 type held struct {
-	reveal func() string // nil for none
-	until  time.Time
+	reveal  func() string // nil for none
+	version int
+	until   time.Time
 }
 
 // verify returns nil if one of the secrets signed a body, errUnsigned if none did, and
@@ -115,12 +110,8 @@ func (s *secrets) refresh(ctx context.Context) {
 func (s *secrets) reread(ctx context.Context) {
 	s.mu.Lock()
 	now := time.Now()
-	for s.futile > 0 && now.Sub(s.futileSince) >= rereadPauseMax {
-		s.futile--
-		s.futileSince = s.futileSince.Add(rereadPauseMax)
-	}
-	if s.reading == nil && now.Sub(s.began) >= min(rereadPause<<s.futile, rereadPauseMax) {
-		s.futile, s.futileSince = min(s.futile+1, maxFutile), now
+	if s.reading == nil && now.Sub(s.began) >= s.mismatches.pause(now) {
+		s.mismatches.add(now)
 		s.start(ctx)
 	}
 	reading := s.reading
@@ -162,29 +153,29 @@ func (s *secrets) start(ctx context.Context) {
 	go func() {
 		defer close(done)
 		defer cancel()
-		text, err := s.try(ctx)
-		s.took(ctx, text, began, err)
+		text, version, err := s.try(ctx, 0)
+		s.took(ctx, text, version, began, err)
 	}()
 }
 
-// try reads once. This goroutine has no caller to recover for it, so a panic becomes an
-// error.
-func (s *secrets) try(ctx context.Context) (text string, err error) {
+// try reads a version once, 0 for the current one. This goroutine has no caller to recover
+// for it, so a panic becomes an error.
+func (s *secrets) try(ctx context.Context, version int) (text string, read int, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errors.New("reading it panicked")
 		}
 	}()
-	text, err = s.read(ctx)
+	text, read, err = s.read(ctx, version)
 	if text = strings.TrimSpace(text); err == nil && text == "" {
 		err = errors.New("it is empty")
 	}
-	return text, err
+	return text, read, err
 }
 
 // took keeps what a read has brought, and logs what has changed.
-func (s *secrets) took(ctx context.Context, text string, began time.Time, err error) {
-	changed, was := s.keep(text, began, err)
+func (s *secrets) took(ctx context.Context, text string, version int, began time.Time, err error) {
+	changed, was := s.keep(text, version, began, err)
 	switch { // without the lock: a log that blocks holds up no request
 	case err != nil && !was:
 		s.log.WarnContext(ctx, "Slack's signing secret cannot be read", "why", err.Error())
@@ -197,7 +188,7 @@ func (s *secrets) took(ctx context.Context, text string, began time.Time, err er
 }
 
 // keep reports whether the secret has changed, and whether the read before this failed.
-func (s *secrets) keep(text string, began time.Time, err error) (changed, failing bool) {
+func (s *secrets) keep(text string, version int, began time.Time, err error) (changed, failing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reading = nil
@@ -206,9 +197,9 @@ func (s *secrets) keep(text string, began time.Time, err error) (changed, failin
 		return false, failing
 	}
 	if changed = s.current.good(began) && s.current.reveal() != text; changed {
-		s.previous = held{s.current.reveal, time.Now().Add(previousAge)}
-		s.futile = 0
+		s.previous = held{s.current.reveal, s.current.version, time.Now().Add(previousAge)}
+		s.mismatches = throttle{}
 	}
-	s.current = held{func() string { return text }, began.Add(maxAge)}
+	s.current = held{func() string { return text }, version, began.Add(maxAge)}
 	return changed, failing
 }

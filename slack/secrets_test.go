@@ -16,35 +16,58 @@ import (
 	"github.com/matryer/is"
 )
 
-// A keeper plays who keeps the secret: it answers each read after a while, and counts.
+// A keeper stands in for Vault: it answers each read after a while, and counts. It keeps
+// every secret that was set as a version.
 type keeper struct {
-	mu     sync.Mutex
-	secret string
-	err    error
-	takes  time.Duration
-	reads  []time.Time
+	mu       sync.Mutex
+	secret   string
+	err      error
+	takes    time.Duration
+	reads    []time.Time
+	versions []string
 }
 
-func (k *keeper) read(ctx context.Context) (string, error) {
+func (k *keeper) read(ctx context.Context, version int) (string, int, error) {
 	k.mu.Lock()
 	k.reads = append(k.reads, time.Now())
 	secret, err, takes := k.secret, k.err, k.takes
+	switch {
+	case version == 0:
+		version = len(k.versions)
+	case version > len(k.versions) || k.versions[version-1] == "":
+		err = slack.ErrNoVersion
+	default:
+		secret = k.versions[version-1]
+	}
+	if k.err != nil {
+		err = k.err
+	}
 	k.mu.Unlock()
 	if takes < 0 {
 		panic("canary")
 	}
 	select {
 	case <-time.After(takes):
-		return secret, err
+		return secret, version, err
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return "", 0, ctx.Err()
 	}
 }
 
 func (k *keeper) set(secret string, err error, takes time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if secret != k.secret && secret != "" {
+		k.versions = append(k.versions, secret)
+	}
 	k.secret, k.err, k.takes = secret, err, takes
+}
+
+// destroy makes a version one that Vault does not have any more.
+func (k *keeper) destroy(version int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.versions[version-1] = ""
 }
 
 func (k *keeper) count() int {
@@ -58,7 +81,7 @@ func (k *keeper) count() int {
 func withKeeper(t *testing.T, test func(is *is.I, k *keeper, s *slacktest.Slack, ping func(secret string) int)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		k := &keeper{secret: "old", takes: time.Millisecond}
+		k := &keeper{secret: "old", versions: []string{"old"}, takes: time.Millisecond}
 		s := slacktest.NewWith(t, func(c *slack.Config) { c.Secret = k.read })
 		test(is.New(t), k, s, func(secret string) int {
 			return s.Send(slacktest.Command(secret, "/coffee ping")).Status
@@ -230,7 +253,7 @@ func TestAReadThatHangs(t *testing.T) {
 		is := is.New(t)
 		come := make(chan struct{})
 		s := slacktest.NewWith(t, func(c *slack.Config) {
-			c.Secret = func(context.Context) (string, error) { <-come; return slacktest.Secret, nil }
+			c.Secret = func(context.Context, int) (string, int, error) { <-come; return slacktest.Secret, 1, nil }
 		})
 		for range 2 { // the second waits for the same read
 			began := time.Now()

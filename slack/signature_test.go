@@ -25,7 +25,7 @@ func TestSlacksOwnExample(t *testing.T) {
 		is := is.New(t)
 		time.Sleep(time.Until(time.Unix(timestamp, 0)))
 		s := slacktest.NewWith(t, func(c *slack.Config) {
-			c.Secret = func(context.Context) (string, error) { return secret, nil }
+			c.Secret = func(context.Context, int) (string, int, error) { return secret, 1, nil }
 		})
 		r := slacktest.Request(secret, "/slack/commands", form, body)
 		is.Equal(r.Header.Get("X-Slack-Signature"), signature) // of our own kit

@@ -2,13 +2,14 @@
 // CloudEvents, and go to the receivers that any event goes to. Slack is answered
 // within its three seconds, whatever the receiver does.
 //
-// A feature registers a slash command with [App.Command], and a receiver of clicks or
-// of events with [events.Events.On]: the types are com.slack.interaction.* and
-// com.slack.event.*, with the payload's or the event's own type at the end. A reply of
-// a receiver is what the user sees; see [Ephemeral] and [InChannel].
+// A feature registers a slash command with [App.Command], a receiver of clicks with
+// [App.Interaction], and one of events with [App.Event]. The types of their events are
+// com.slack.command, com.slack.interaction.* and com.slack.event.*, with the payload's or
+// the event's own type at the end. A reply of a receiver is what the user sees; see
+// [Ephemeral] and [InChannel].
 //
-// One that is not done when Slack must be answered goes on. Its reply is posted to the
-// request's response_url then.
+// A receiver that is not done when Slack must be answered goes on. Its reply is posted to
+// the request's response_url then. Where the pod may end before, see [Durable].
 //
 // What does not belong here: where the signing secret is kept, which comes in as a
 // func, and what a command does.
@@ -29,11 +30,12 @@ import (
 
 // Config is what an App is made of. The zero value of every field is its default.
 type Config struct {
-	// Secret reads the app's signing secret, which Slack shows under Basic Information.
-	// It is called when a request needs it, and seldom; see the package's documentation
-	// in docs/slack.md. The text of its error is logged. Nil: there are no routes, and
-	// the receivers can be driven by POST / in dev alone.
-	Secret func(context.Context) (string, error)
+	// Secret reads the app's signing secret, which Slack shows under Basic Information: one
+	// of its versions, 0 for the current one. It returns the version that it read. It is
+	// called when a request needs it, and seldom; see docs/slack.md. The text of its error
+	// is logged; one that wraps ErrNoVersion says that there is no such version, or no more.
+	// Nil: there are no routes, and the receivers can be driven by POST / in dev alone.
+	Secret func(ctx context.Context, version int) (secret string, read int, err error)
 
 	AckAfter time.Duration         // from a request's headers until it is acknowledged for a receiver that is not done. 0 stands for 1.8 s
 	Timeout  time.Duration         // deadline of one receiver, from its request. 0 stands for a minute
@@ -56,13 +58,19 @@ type Config struct {
 type App struct {
 	events   *events.Events
 	config   Config
-	commands map[string]events.Receiver // by "/coffee ping" or "/coffee"
-	secrets  *secrets
+	slots    *events.Limit
+	commands map[string]registration // by "/coffee ping" or "/coffee"
+	durable  map[string]bool         // by the type of interactions and of events
+	secrets  *secrets                // nil for none
+	bodies   bodies
 	requests requests
 	client   *http.Client // of response URLs
 }
 
-// New registers the command /coffee ping and, where there is a secret, mounts the
+// ErrNoVersion is the error that the secret has no such version.
+var ErrNoVersion = errors.New("there is no such version of the secret")
+
+// New registers the commands /coffee ping and /coffee echo and, where there is a secret, mounts the
 // routes. Call it before the function serves.
 func New(e *events.Events, config Config) (*App, error) {
 	config, err := withDefaults(config)
@@ -70,10 +78,14 @@ func New(e *events.Events, config Config) (*App, error) {
 		return nil, fmt.Errorf("make the Slack app: %w", err)
 	}
 	a := &App{
-		events: e, config: config, commands: make(map[string]events.Receiver),
+		events: e, config: config, slots: e.NewLimit(),
+		commands: make(map[string]registration), durable: make(map[string]bool),
 		client: newClient(config.Transport),
 	}
-	if err := errors.Join(e.On(commandType, a.command), a.Command("/coffee ping", ping)); err != nil {
+	if config.Secret != nil {
+		a.secrets = &secrets{read: config.Secret, log: e.Log()}
+	}
+	if err := a.registerCommands(); err != nil {
 		return nil, err
 	}
 	a.requests = newRequests()
@@ -85,11 +97,24 @@ func New(e *events.Events, config Config) (*App, error) {
 	if config.Secret == nil {
 		return a, nil
 	}
-	a.secrets = &secrets{read: config.Secret, log: e.Log()}
 	return a, errors.Join(
-		config.Mount("POST /slack/commands", a.route(command, formType, a.commandOf)),
-		config.Mount("POST /slack/interactions", a.route(interaction, formType, interactionOf)),
-		config.Mount("POST /slack/events", a.route(deliveredEvent, jsonType, eventOf)),
+		config.Mount("POST /slack/commands", a.serve(route{command, formType, formLimit, a.commandOf})),
+		config.Mount("POST /slack/interactions", a.serve(route{interaction, formType, formLimit, a.interactionOf})),
+		config.Mount("POST /slack/events", a.serve(route{deliveredEvent, jsonType, eventLimit, a.eventOf})),
+	)
+}
+
+// registerCommands registers the receiver of all commands, and the built-in commands.
+func (a *App) registerCommands() error {
+	var whole []events.Option
+	var echoing []Option
+	if a.HasSink() { // a broker may deliver a command twice
+		whole, echoing = []events.Option{events.Deduplicate(trustAge)}, []Option{Durable()}
+	}
+	return errors.Join(
+		a.events.On(commandType, a.delivered(a.command), whole...),
+		a.Command("/coffee ping", ping),
+		a.Command("/coffee echo", echo, echoing...),
 	)
 }
 
@@ -119,16 +144,19 @@ func withDefaults(c Config) (Config, error) {
 // a first word, such as "/coffee ping", which comes before the command without it. Its
 // event is of the type com.slack.command; the data has Slack's fields, such as text and
 // user_id. Call it before the function serves.
-func (a *App) Command(name string, receiver events.Receiver) error {
+func (a *App) Command(name string, receiver events.Receiver, given ...Option) error {
 	words := strings.Fields(name)
+	o, err := a.apply(given)
 	switch {
 	case len(words) == 0 || len(words) > 2 || strings.Join(words, " ") != name || !isCommand(words[0]) || name != strings.ToLower(name):
 		return fmt.Errorf("register the command %q: it is not /command or /command word, in lower case", name)
 	case receiver == nil:
 		return fmt.Errorf("register the command %s: its receiver is nil", name)
-	case a.commands[name] != nil:
+	case a.commands[name].receive != nil:
 		return fmt.Errorf("register the command %s: it has a receiver already", name)
+	case err != nil:
+		return fmt.Errorf("register the command %s: %w", name, err)
 	}
-	a.commands[name] = receiver
+	a.commands[name] = registration{receiver, o.durable}
 	return nil
 }

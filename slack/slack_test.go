@@ -9,9 +9,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"coffeebuddy/events"
@@ -70,6 +73,8 @@ func (r *record) features(answer events.Receiver) func(*events.Events, *slack.Ap
 			h.On("com.slack.interaction.view_submission", receive),
 			h.On("com.slack.interaction.view_closed", receive),
 			h.On("com.slack.interaction.block_suggestion", receive),
+			h.On("com.slack.interaction.dialog_submission", receive),
+			h.On("com.slack.interaction.dialog_suggestion", receive),
 			h.On("com.slack.interaction.message_action", receive),
 			h.On("com.slack.event.message", receive),
 			h.On("com.slack.event.reaction_added", receive),
@@ -174,6 +179,7 @@ func TestOneAnswerForEveryForgery(t *testing.T) {
 			is.Equal(a.Status, 401)
 			is.Equal(a.Body, `{"error":"unsigned"}`+"\n")
 			a.Header.Del("X-Request-Id")
+			a.Header.Del("Connection") // it says only whether the body was read
 			is.Equal(a.Header, http.Header{
 				"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
 				"Content-Type": {"application/json"}, "Content-Length": {"21"},
@@ -230,7 +236,6 @@ func TestEachRequestHasOneStatus(t *testing.T) {
 		{"two media types", "/slack/commands", form, shape + "command=%2Ftea", []string{"Content-Type", form}, 415},
 		{"compressed", "/slack/commands", form, packed.String(), []string{"Content-Encoding", "gzip"}, 415},
 		{"too large", "/slack/commands", form, large, nil, 413},
-		{"too large, and unsigned", "/slack/commands", form, large, []string{"X-Slack-Signature", "v0="}, 413},
 		{"a payload and more", "/slack/interactions", form, "x=canary&payload=" + url.QueryEscape(click), nil, 400},
 		{"a payload with a name twice", "/slack/interactions", form, `payload={"type":"block_actions","type":"canary"}`, nil, 400},
 		{"an event with a name twice", "/slack/events", jsonType, `{"type":"event_callback","type":"canary","event":{"type":"message"}}`, nil, 400},
@@ -304,6 +309,14 @@ func TestBodyThatIsNotAnnounced(t *testing.T) {
 		r.ContentLength = -1
 		is.New(t).Equal(slacktest.New(t).Send(r).Status, status) // size
 	}
+	// An edited message of 40,000 Chinese characters with an unfurl has 1.9 MB.
+	const start, end = `{"type":"event_callback","event":{"type":"message","text":"`, `"}}`
+	for size, status := range map[int]int{1_900_000: 200, 4 << 20: 200, 4<<20 + 1: 413} {
+		r := slacktest.Request(slacktest.Secret, "/slack/events", jsonType, start+strings.Repeat("x", size-len(start+end))+end)
+		r.ContentLength = -1
+		var got record
+		is.New(t).Equal(slacktest.New(t, got.features(answering(nil, nil))).Send(r).Status, status) // size
+	}
 }
 
 func TestMediaTypesAsSlackAndOthersWriteThem(t *testing.T) {
@@ -346,6 +359,17 @@ func TestSSLCheck(t *testing.T) {
 		is.Equal(s.Send(slacktest.Request("another", "/slack/commands", form, body)).Status, 401) // body
 	}
 	is.Equal(s.Send(slacktest.Request("another", "/slack/events", jsonType, "ssl_check=1")).Status, 401)
+
+	unsigned := func(path, body string) int {
+		r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", form)
+		return s.Send(r).Status
+	}
+	is.Equal(unsigned("/slack/commands", "ssl_check=1&token=0123456789abcdef01234567"), 200)
+	is.Equal(unsigned("/slack/interactions", "ssl_check=1"), 200)
+	is.Equal(unsigned("/slack/commands", "command=%2Ftea"), 401)
+	is.Equal(unsigned("/slack/commands", "ssl_check=1&"+shape+"command=%2Ftea&text=a+long+one"), 401) // no test is as long
+	is.Equal(unsigned("/slack/events", "ssl_check=1"), 401)
 }
 
 func TestRoutesAreForPOST(t *testing.T) {
@@ -400,38 +424,101 @@ func TestMetrics(t *testing.T) {
 	for _, twice := range []bool{false, true} {
 		f := handlertest.New(t)
 		_, err := slack.New(f.Events.Events, slack.Config{
-			Secret: func(context.Context) (string, error) { return "", nil }, Registry: registry, Mount: f.Mount,
+			Secret: func(context.Context, int) (string, int, error) { return "", 1, nil }, Registry: registry, Mount: f.Mount,
 		})
 		is.Equal(err != nil, twice) // its metrics are registered already
 	}
 }
 
-// TestFullFunctionAnswersBeforeItReads, and nothing is believed that was not read.
-func TestFullFunctionAnswersBeforeItReads(t *testing.T) {
+// TestSlotsAreSlacksOwn: what comes to POST / does not lock Slack out. Where Slack's own slots
+// are all taken, it is told before anything is read.
+func TestSlotsAreSlacksOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		release := make(chan struct{})
+		var got record
+		s := slacktest.New(t, got.features(func(context.Context, event.Event) (*event.Event, error) { <-release; return nil, nil }))
+		var slots []*events.Slot
+		for slot := s.Events.Enter(); slot != nil; slot = s.Events.Enter() {
+			slots = append(slots, slot)
+		}
+		is.Equal(len(slots), 32)
+		var together sync.WaitGroup
+		for i := range 32 {
+			together.Go(func() { is.Equal(s.Command("/tea "+strconv.Itoa(i)).Status, 200) }) // acknowledged for
+		}
+		together.Wait()
+
+		body := &unreadable{}
+		r := slacktest.Command(slacktest.Secret, "/coffee ping")
+		r.Body = body
+		a := s.Send(r)
+		is.Equal(a.Status, 503)
+		is.Equal(a.Body, `{"error":"overloaded"}`+"\n")
+		is.Equal(a.Header.Get("Retry-After"), "1")
+		is.True(!body.read)
+		is.Equal(counts(t, s), map[string]int{"command acknowledged_for": 32, "command unavailable": 1})
+
+		for _, slot := range slots {
+			slot.Leave()
+		}
+		close(release)
+		synctest.Wait()
+		for range 40 { // more than there are: each gives its slot back
+			is.Equal(s.Send(slacktest.Command("another", "/coffee ping")).Status, 401)
+			is.Equal(s.Command("/coffee ping").Status, 200)
+			is.Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, "{}")).Status, 400)
+		}
+	})
+}
+
+// TestUnsignedRequestsHoldNothing: without signature headers a request is refused by its
+// headers alone, on a full function as well.
+func TestUnsignedRequestsHoldNothing(t *testing.T) {
 	t.Parallel()
-	is := is.New(t)
-	s := slacktest.New(t)
-	var slots []*events.Slot
-	for slot := s.Events.Enter(); slot != nil; slot = s.Events.Enter() {
-		slots = append(slots, slot)
+	for path, valid := range map[string]*http.Request{
+		"commands":     slacktest.Command(slacktest.Secret, "/coffee ping"),
+		"interactions": slacktest.Interaction(slacktest.Secret, click),
+		"events":       slacktest.Event(slacktest.Secret, "Ev1", `{"type":"message"}`),
+	} {
+		for _, name := range []string{"X-Slack-Signature", "X-Slack-Request-Timestamp"} {
+			t.Run(path+" without "+name, func(t *testing.T) {
+				t.Parallel()
+				is := is.New(t)
+				body := &unreadable{}
+				r := valid.Clone(t.Context())
+				r.Body = body
+				r.Header.Del(name)
+				a := slacktest.New(t).Send(r)
+				is.Equal(a.Status, 401)
+				is.Equal(a.Body, `{"error":"unsigned"}`+"\n")
+				is.True(!body.read)
+			})
+		}
 	}
-	body := &unreadable{}
-	r := slacktest.Command(slacktest.Secret, "/coffee ping")
-	r.Body = body
-	a := s.Send(r)
-	is.Equal(a.Status, 503)
-	is.Equal(a.Body, `{"error":"overloaded"}`+"\n")
-	is.Equal(a.Header.Get("Retry-After"), "1")
-	is.True(!body.read)
-	is.Equal(counts(t, s), map[string]int{"command unavailable": 1})
-	for _, slot := range slots {
-		slot.Leave()
-	}
-	for range 40 { // more than there are: each gives its slot back
-		is.Equal(s.Send(slacktest.Command("another", "/coffee ping")).Status, 401)
-		is.Equal(s.Command("/coffee ping").Status, 200)
-		is.Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, "{}")).Status, 400)
-	}
+}
+
+// TestBodiesInMemoryAreBounded: as many as fit, and then 503, until one is done.
+func TestBodiesInMemoryAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		release := make(chan struct{})
+		var got record
+		s := slacktest.New(t, got.features(func(context.Context, event.Event) (*event.Event, error) { <-release; return nil, nil }))
+		large := `{"type":"message","text":"` + strings.Repeat("x", 3<<20) + `"}`
+		var together sync.WaitGroup
+		statuses := make([]int, 6)
+		for i := range statuses {
+			together.Go(func() { statuses[i] = s.Event("Ev"+strconv.Itoa(i), large).Status })
+		}
+		together.Wait()
+		slices.Sort(statuses)
+		is.Equal(statuses, []int{200, 200, 200, 503, 503, 503}) // each has a buffer of 4 MiB and one byte
+		is.Equal(s.Command("/coffee ping").Status, 200)         // which is small
+		close(release)
+		synctest.Wait()
+		is.Equal(s.Event("Ev9", large).Status, 200)
+	})
 }
 
 type unreadable struct{ read bool }

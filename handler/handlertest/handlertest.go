@@ -40,16 +40,23 @@ type Function struct {
 // seconds for what is in flight; work that takes longer fails the test.
 func New(t testing.TB, features ...func(*events.Events) error) *Function {
 	t.Helper()
+	return NewWith(t, func(*events.Config, *handler.Config) {}, features...)
+}
+
+// NewWith is New with another configuration, such as a sink.
+func NewWith(t testing.TB, change func(*events.Config, *handler.Config), features ...func(*events.Events) error) *Function {
+	t.Helper()
 	f := &Function{logs: new(logs)}
 	log, registry := slog.New(slog.NewJSONHandler(f.logs, nil)), prometheus.NewRegistry()
+	engine := events.Config{Registry: registry, Log: log}
+	config := handler.Config{Environment: "test", Version: "test", Echo: true, Registry: registry, Log: log}
+	change(&engine, &config)
 	var err error
-	if f.Events, err = events.New(events.Config{Registry: registry, Log: log}); err != nil {
+	if f.Events, err = events.New(engine); err != nil {
 		t.Fatal(err)
 	}
-	f.Handler, err = handler.New(handler.Config{
-		Environment: "test", Version: "test", Events: f.Events, Echo: true, Registry: registry, Log: log,
-	})
-	if err != nil {
+	config.Events = f.Events
+	if f.Handler, err = handler.New(config); err != nil {
 		t.Fatal(err)
 	}
 	for _, register := range features {

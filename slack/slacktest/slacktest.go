@@ -24,9 +24,11 @@ import (
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/handler"
 	"coffeebuddy/handler/handlertest"
 	"coffeebuddy/slack"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -47,8 +49,13 @@ type Slack struct {
 	// Posts anyway.
 	Hook http.Handler
 
+	// Sink takes what is sent to the sink, where there is one. Nil accepts it. The event is
+	// in Sent anyway; a test delivers it to POST / itself, as a broker does, with Deliver.
+	Sink func(context.Context, event.Event) error
+
 	mu    sync.Mutex
 	posts []string
+	sent  []event.Event
 }
 
 // New returns a Slack whose app has some features. What differs from an app's usual
@@ -61,19 +68,38 @@ func New(t testing.TB, features ...func(*events.Events, *slack.App) error) *Slac
 // NewWith is New with another configuration of the app.
 func NewWith(t testing.TB, change func(*slack.Config), features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
+	return build(t, false, change, features)
+}
+
+// NewWithSink is NewWith for an app that has a sink, so that receivers may be durable.
+func NewWithSink(t testing.TB, change func(*slack.Config), features ...func(*events.Events, *slack.App) error) *Slack {
+	t.Helper()
+	return build(t, true, change, features)
+}
+
+func build(t testing.TB, hasSink bool, change func(*slack.Config), features []func(*events.Events, *slack.App) error) *Slack {
+	t.Helper()
 	s := &Slack{Registry: prometheus.NewRegistry()}
 	config := slack.Config{
-		Secret:    func(context.Context) (string, error) { return Secret, nil },
+		Secret:    func(context.Context, int) (string, int, error) { return Secret, 1, nil },
 		AckAfter:  1800 * time.Millisecond,
 		Timeout:   time.Minute,
 		Registry:  s.Registry,
 		Transport: s,
 	}
 	change(&config)
-	s.Function = handlertest.New(t)
+	var app *slack.App
+	s.Function = handlertest.NewWith(t, func(e *events.Config, h *handler.Config) {
+		if hasSink {
+			e.Sender = sink{s}
+		}
+		if config.Secret != nil {
+			h.Admit = func(ctx context.Context, in event.Event) error { return app.Admit(ctx, in) }
+		}
+	})
 	config.Mount = s.Mount
-	app, err := slack.New(s.Events.Events, config)
-	if err != nil {
+	var err error
+	if app, err = slack.New(s.Events.Events, config); err != nil {
 		t.Fatal(err)
 	}
 	for _, register := range features {
@@ -106,6 +132,27 @@ func (s *Slack) Interact(payload string) Answer { return s.Send(Interaction(Secr
 
 // Event delivers an event of the Events API, given as the JSON of its inner event, once.
 func (s *Slack) Event(id, inner string) Answer { return s.Send(Event(Secret, id, inner)) }
+
+// Sent returns what was sent to the sink so far, in its order.
+func (s *Slack) Sent() []event.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]event.Event(nil), s.sent...)
+}
+
+// A sink is where events are sent to.
+type sink struct{ slack *Slack }
+
+func (to sink) Send(ctx context.Context, e event.Event) error {
+	s := to.slack
+	s.mu.Lock()
+	s.sent = append(s.sent, e)
+	s.mu.Unlock()
+	if s.Sink == nil {
+		return nil
+	}
+	return s.Sink(ctx, e)
+}
 
 // Posts returns what was posted to response URLs so far, in its order.
 func (s *Slack) Posts() []string {

@@ -1,8 +1,6 @@
 package kong
 
 import (
-	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,10 +12,13 @@ import (
 	"time"
 
 	"coffeebuddy"
+	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/handler/handlertest"
+	"coffeebuddy/slack"
+	"coffeebuddy/slack/slacktest"
 
 	"github.com/matryer/is"
-	"github.com/prometheus/client_golang/prometheus"
 	"knative.dev/networking/pkg/http/header"
 	"knative.dev/serving/pkg/activator"
 	kyaml "sigs.k8s.io/yaml"
@@ -47,16 +48,14 @@ func TestFunctionIsNotPublic(t *testing.T) {
 	}
 }
 
-// TestFunctionReadsWhatKongLetsThrough sends bodies at and above the limit.
+// TestFunctionReadsWhatKongLetsThrough sends events of Slack's at and above the limit.
 func TestFunctionReadsWhatKongLetsThrough(t *testing.T) {
 	t.Parallel()
-	function := newFunction(t)
+	function := slacktest.New(t)
 	post := func(size int) int {
-		r := httptest.NewRequest(http.MethodPost, handler.EventsPath, strings.NewReader("{"+strings.Repeat(" ", size-2)+"}"))
-		r.Header.Set("Content-Type", "application/json")
-		answered := httptest.NewRecorder()
-		function.ServeHTTP(answered, r)
-		return answered.Code
+		const start, end = `{"type":"event_callback","event":{"type":"message","text":"`, `"}}`
+		body := start + strings.Repeat("x", size-len(start+end)) + end
+		return function.Send(slacktest.Request(slacktest.Secret, "/slack/events", "application/json", body)).Status
 	}
 	is := is.New(t)
 	is.Equal(post(bodyMax), http.StatusOK)
@@ -83,19 +82,7 @@ func TestFunctionTakesKongsRequestIDs(t *testing.T) {
 
 func newFunction(t *testing.T) http.Handler {
 	t.Helper()
-	function, err := handler.New(handler.Config{
-		App:            "coffeebuddy",
-		Environment:    "test",
-		Version:        "test",
-		Started:        time.Now(),
-		Ready:          func(context.Context) handler.Readiness { return handler.Readiness{Ready: true} },
-		MetricsPath:    metricsPath,
-		Registry:       prometheus.NewRegistry(),
-		Log:            slog.New(slog.DiscardHandler),
-		EventsInFlight: 1,
-		EventTimeout:   time.Second,
-	})
-	is.New(t).NoErr(err)
+	function := handlertest.NewWith(t, func(_ *events.Config, c *handler.Config) { c.MetricsPath = metricsPath })
 	return function
 }
 
@@ -122,6 +109,12 @@ func TestSlackFeatureServesTheSamePaths(t *testing.T) {
 	}
 	slices.Sort(served)
 	is.Equal(slices.Compact(served), slices.Sorted(slices.Values(slackPaths())))
+}
+
+// TestSlackFeatureRespondsBeforeKongGivesUp, where its response is a receiver's reply.
+func TestSlackFeatureRespondsBeforeKongGivesUp(t *testing.T) {
+	t.Parallel()
+	is.New(t).Equal(slack.ReplyWithin, replyMax)
 }
 
 // TestSlackFeatureAcknowledgesBeforeKongGivesUp asks the settings how long the function

@@ -12,17 +12,21 @@ func slackPaths() []string {
 
 const (
 	// ackMax is the most that COFFEEBUDDY_SLACK_ACK_AFTER may be set to. The default
-	// is 1.8 s. Kong must wait longer, or it cuts off what the function would answer.
+	// is 1.8 s.
 	ackMax = 2 * time.Second
+
+	// replyMax is how long the function waits for a receiver whose reply is the response.
+	// Kong must wait longer, or it cuts off what the function would respond.
+	replyMax = 2750 * time.Millisecond
 
 	// slackGivesUp is when Slack shows an error to the user, or sends an event again.
 	slackGivesUp = 3 * time.Second
 
 	// slackMargin is for TLS and the network between Slack and Kong.
-	slackMargin = 200 * time.Millisecond
+	slackMargin = 50 * time.Millisecond
 
-	// bodyMax is the largest body that the function reads.
-	bodyMax = 1 << 20
+	// bodyMax is the largest body that the function reads from Slack: an event's.
+	bodyMax = 4 << 20
 
 	// slackMinute is the most that Slack may send in a minute for one workspace:
 	// 30,000 events an hour, each up to four times. All may come from one address.

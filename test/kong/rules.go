@@ -260,10 +260,10 @@ func beforeSlack(c *config, report report) {
 }
 
 func afterFunction(c *config, report report) {
-	most := int(ackMax.Milliseconds())
+	most := int(max(ackMax, replyMax).Milliseconds())
 	for _, s := range c.Services {
 		if read := or(s.ReadTimeout, defaultTimeout); read <= most {
-			report(s.Name, "waits %d ms for the function, which may take %d to acknowledge", read, most)
+			report(s.Name, "waits %d ms for the function, which may take %d to respond", read, most)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func startBroken(t *testing.T) broken {
 		is.NoErr(engine.On(name, receiver))
 	}
 	app, err := slack.New(engine.Events, slack.Config{
-		Secret:   func(context.Context) (string, error) { return slacktest.Secret, nil },
+		Secret:   func(context.Context, int) (string, int, error) { return slacktest.Secret, 1, nil },
 		AckAfter: 100 * time.Millisecond, Timeout: time.Minute, Registry: registry, Mount: h.Mount, Transport: accepting{},
 	})
 	is.NoErr(err)

@@ -1,0 +1,161 @@
+package slack
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// versionAge is how long a version that was read, or that Vault does not have, is known
+// without asking again. A version that is destroyed in Vault signs nothing after it.
+const versionAge = 5 * time.Minute
+
+// maxVersions bounds what is known. Vault keeps ten versions by default.
+const maxVersions = 32
+
+// versions are those versions of the secret that events from the sink were signed with,
+// besides the current one.
+type versions struct {
+	asking chan struct{} // holds one while a version is read; made on first use
+	known  map[int]held  // without reveal where Vault has no such version
+	began  time.Time     // of the last read
+	failed bool          // the last read could not say
+	absent throttle      // of reads that found no such version
+}
+
+// signer returns the secret to sign an event with, and its version. It returns false if
+// there is none.
+func (s *secrets) signer() (secret string, version int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range []held{s.current, s.previous} {
+		if h.good(time.Now()) {
+			return h.reveal(), h.version, true
+		}
+	}
+	return "", 0, false
+}
+
+// version returns a version of the secret, errNoVersion if there is none such, or
+// errNoSecret if that cannot be said now. Anyone can name versions that do not exist, so
+// that reads are spaced out as those for signatures that do not match are.
+func (s *secrets) version(ctx context.Context, version int) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	asking := s.turn()
+	select {
+	case asking <- struct{}{}:
+		defer func() { <-asking }()
+	case <-ctx.Done():
+		return "", errNoSecret
+	}
+	if h, ok := s.knows(version); ok {
+		return h.secret()
+	}
+	if !s.mayAsk() {
+		return "", errNoSecret
+	}
+	text, _, err := s.try(ctx, version)
+	return s.learn(version, text, err)
+}
+
+// turn returns the channel that holds one while a version is read.
+func (s *secrets) turn() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.versions.asking == nil {
+		s.versions.asking = make(chan struct{}, 1)
+		s.versions.known = make(map[int]held)
+	}
+	return s.versions.asking
+}
+
+// knows returns what is known of a version, and whether anything is.
+func (s *secrets) knows(version int) (held, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, h := range []held{s.current, s.previous} {
+		if h.version == version && h.good(now) {
+			return h, true
+		}
+	}
+	h, ok := s.versions.known[version]
+	return h, ok && now.Before(h.until)
+}
+
+// mayAsk reports whether a version may be read now, and takes it that it is.
+func (s *secrets) mayAsk() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, now := &s.versions, time.Now()
+	pause := v.absent.pause(now)
+	if v.absent.count == 0 {
+		pause = 0
+	}
+	if v.failed {
+		pause = max(pause, retryPause)
+	}
+	if now.Sub(v.began) < pause {
+		return false
+	}
+	v.began = now
+	return true
+}
+
+// learn keeps what the read of a version brought.
+func (s *secrets) learn(version int, text string, err error) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	h := held{version: version, until: now.Add(versionAge)}
+	s.versions.failed = err != nil && !errors.Is(err, ErrNoVersion)
+	switch {
+	case s.versions.failed:
+		return "", errNoSecret
+	case err != nil:
+		s.versions.absent.add(now)
+	default:
+		h.reveal = func() string { return text }
+	}
+	known := s.versions.known
+	for v, old := range known {
+		if len(known) >= maxVersions || !now.Before(old.until) {
+			delete(known, v)
+		}
+	}
+	known[version] = h
+	return h.secret()
+}
+
+// secret returns the secret, or ErrNoVersion if it is known that there is none.
+func (h held) secret() (string, error) {
+	if h.reveal == nil {
+		return "", ErrNoVersion
+	}
+	return h.reveal(), nil
+}
+
+// A throttle spaces out what anyone can cause and is in vain: a read of Vault is a request
+// to it and a use of its token. The pause doubles with each that was in vain, from
+// rereadPause to maxPause, and halves again for each maxPause without one.
+type throttle struct {
+	count int       // of those in vain
+	since time.Time // when count last changed
+}
+
+const (
+	maxPause = 5 * time.Minute
+	maxCount = 5 // rereadPause doubled so often is over maxPause
+)
+
+// pause returns how long after the last one the next may begin.
+func (t *throttle) pause(now time.Time) time.Duration {
+	for t.count > 0 && now.Sub(t.since) >= maxPause {
+		t.count, t.since = t.count-1, t.since.Add(maxPause)
+	}
+	return min(rereadPause<<t.count, maxPause)
+}
+
+// add counts one that was in vain.
+func (t *throttle) add(now time.Time) { t.count, t.since = min(t.count+1, maxCount), now }
