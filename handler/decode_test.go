@@ -15,6 +15,7 @@ import (
 func TestWhatReceiversGet(t *testing.T) {
 	t.Parallel()
 	subject := func(e event.Event) any { return e.Subject() }
+	source := func(e event.Event) any { return e.Source() }
 	extension := func(e event.Event) any { return e.Extensions()["x"] }
 	data := func(e event.Event) any { return string(e.Data()) }
 	for _, test := range []struct {
@@ -34,6 +35,21 @@ func TestWhatReceiversGet(t *testing.T) {
 		{"HTTP 3.1.3.2: its escapes first", "Ce-Subject", `"a\"\\\%41"`, subject, `a"\A`},
 		{"HTTP 3.1.3.2: an encoded quote is no quote", "Ce-Subject", "%22a%22", subject, `"a"`},
 		{"HTTP 3.1.3.2: a quote within", "Ce-Subject", `a"b"`, subject, `a"b"`},
+		{"HTTP 3.1.3.2: quotes at both ends of more than one string", "Ce-Subject", `"a" and "b"`, subject, `"a" and "b"`},
+		{"HTTP 3.1.3.2: an inch", "Ce-Subject", `"17 inch`, subject, `"17 inch`},
+		{"HTTP 3.1.3.2: a quote that is escaped at the end", "Ce-Subject", `"a\"`, subject, `"a\"`},
+		{"HTTP 3.1.3.2: a percent sign at the end", "Ce-Subject", "100%", subject, "100%"},
+		{"HTTP 3.1.3.2: percent signs and encoded characters", "Ce-Subject", "5%-%25%2-%4", subject, "5%-%%2-%4"},
+		{"HTTP 3.1.3.2: a percent sign before a sign", "Ce-Subject", "%+1%-1", subject, "%+1%-1"},
+		{"HTTP 3.1.3.2: a percent sign in an extension", "Ce-X", "50%-off", extension, "50%-off"},
+		{"HTTP 3.1.3.2: a percent sign in quotes", "Ce-Subject", `"100%"`, subject, "100%"},
+		{"CE source: with a space that is encoded once", "Ce-Source", "https://e.example/a%20b", source, "https://e.example/a%20b"},
+		{"CE source: with a space that is encoded twice", "Ce-Source", "https://e.example/a%2520b", source, "https://e.example/a%20b"},
+		{"CE source: with a percent sign that is encoded once", "Ce-Source", "https://e.example/100%25", source, "https://e.example/100%25"},
+		{"CE source: with quotes that are encoded once", "Ce-Source", "https://e.example/?x=%22y%22", source, "https://e.example/?x=%22y%22"},
+		{"CE source: with bytes that are no UTF-8", "Ce-Source", "/caf%E9", source, "/caf%E9"},
+		{"CE source: with a slash that is encoded once", "Ce-Source", "/a%2Fb", source, "/a/b"},
+		{"CE dataschema: with a space that is encoded once", "Ce-Dataschema", "https://e.example/a%20b", func(e event.Event) any { return e.DataSchema() }, "https://e.example/a%20b"},
 		{"HTTP 3.1.3.2: space around is none of it", "Ce-Subject", "  a ", subject, "a"},
 		{"HTTP 3.1.3.2: raw UTF-8", "Ce-Subject", "café", subject, "café"},
 		{"HTTP 3.1.3: an extension is text", "Ce-X", "7", extension, "7"},

@@ -16,6 +16,10 @@ import (
 // echoType is the type of the events that `func invoke -f cloudevent` sends.
 const echoType = "boson.fn"
 
+// echoLimit is how much is echoed, in bytes. The echo is for trying the function out; one of a
+// whole body would cost several times its size in memory, for anybody.
+const echoLimit = 64 << 10
+
 // echoed is what the built-in receivers answer: what came, and who answers.
 type echoed struct {
 	Message     json.RawMessage `json:"message"`

@@ -1,8 +1,10 @@
 package handler
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -47,7 +49,10 @@ func (h *Handler) receive(w *response, r *http.Request) (answer, bool) {
 	}
 	e, err := decode(mode, r.Header, body)
 	if err != nil {
-		return h.refused(answerOf(events.MalformedVerdict(err)))
+		return h.refused(undecoded(err))
+	}
+	if h.config.Echo && e.Type() == echoType && len(e.Data()) > echoLimit {
+		return h.refused(answer{status: http.StatusRequestEntityTooLarge, verdict: events.Verdict{Outcome: events.Malformed}})
 	}
 	plain := mode == binding.Plain
 	if !plain {
@@ -72,8 +77,11 @@ func decode(mode binding.Mode, header http.Header, body []byte) (event.Event, er
 	if mode != binding.Plain {
 		return binding.Decode(mode, header, body)
 	}
-	if !attribute.IsJSONObject(body) {
+	switch {
+	case !attribute.IsJSONObject(body):
 		return event.Event{}, errors.New("the body is no JSON object")
+	case isEnvelope(body):
+		return event.Event{}, errEnvelope
 	}
 	e := event.New()
 	e.SetID(rand.Text())
@@ -101,6 +109,38 @@ func (h *Handler) admit(ctx context.Context, e event.Event) error {
 		return nil
 	}
 	return events.Permanent(errors.New("only Slack's own routes take an event of such a type"))
+}
+
+// errEnvelope is an event in structured mode that is sent as plain JSON. To take it for data
+// would lose it.
+var errEnvelope = errors.New("the body is an event, and its content type is not")
+
+// isEnvelope reports whether a JSON object has what every event has.
+func isEnvelope(body []byte) bool {
+	if !bytes.Contains(body, []byte(`specversion"`)) { // nearly always
+		return false
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return false
+	}
+	for _, name := range []string{"specversion", "id", "source", "type"} {
+		if members[name] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// undecoded is the answer to a body that is no event.
+func undecoded(err error) answer {
+	if errors.Is(err, errEnvelope) {
+		return answer{
+			status:  http.StatusUnsupportedMediaType,
+			verdict: events.Verdict{Outcome: events.Malformed, Attribute: "datacontenttype"},
+		}
+	}
+	return answerOf(events.MalformedVerdict(err))
 }
 
 // unread is the answer to a body that did not come.

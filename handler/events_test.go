@@ -89,14 +89,16 @@ func TestBinaryEvents(t *testing.T) {
 		{"CE type system: an id with a line feed", event1("Ce-Id", "%0a"), "1", 400, malformed("id")},
 		{"CE type system: an id with a control character of Latin-1", event1("Ce-Id", "%C2%85"), "1", 400, malformed("id")},
 		{"CE type system: an id with a noncharacter", event1("Ce-Id", "%EF%BF%BF"), "1", 400, malformed("id")},
-		{"HTTP 3.1.3.2: an id with a bad escape", event1("Ce-Id", "100%"), "1", 400, malformed("id")},
-		{"HTTP 3.1.3.2: an id whose quotes do not end", event1("Ce-Id", `"a`), "1", 400, malformed("id")},
-		{"HTTP 3.1.3.2: an id that goes on after its quotes", event1("Ce-Id", `"a"b`), "1", 400, malformed("id")},
-		{"HTTP 3.1.3.2: an id that escapes its end", event1("Ce-Id", `"a\`), "1", 400, malformed("id")},
+		{"HTTP 3.1.3.2: a percent sign that encodes nothing, as the SDKs send it", event1("Ce-Id", "100%"), "1", 200, "1"},
+		{"HTTP 3.1.3.2: an id whose quotes do not end, as the SDKs send it", event1("Ce-Id", `"a`), "1", 200, "1"},
+		{"HTTP 3.1.3.2: an id that goes on after its quotes, as the SDKs send it", event1("Ce-Id", `"a"b`), "1", 200, "1"},
+		{"HTTP 3.1.3.2: an id that escapes its end, as the SDKs send it", event1("Ce-Id", `"a\`), "1", 200, "1"},
+		{"HTTP 3.1.3.2: an id whose percent signs make no UTF-8", event1("Ce-Id", "50%ff"), "1", 400, malformed("id")},
 		{"CE source: no source", event1("-Ce-Source"), "1", 400, malformed("source")},
 		{"CE source: an empty source", event1("Ce-Source", ""), "1", 400, malformed("source")},
 		{"CE source: a source that is no URI", event1("Ce-Source", "%zz"), "1", 400, malformed("source")},
-		{"CE source: a source with a space", event1("Ce-Source", "a%20b"), "1", 400, malformed("source")},
+		{"CE source: a source that is a URI only as it came", event1("Ce-Source", "a%20b"), "1", 200, "1"},
+		{"CE source: a source with a space", event1("Ce-Source", "a b"), "1", 400, malformed("source")},
 		{"CE type: no type", event1("-Ce-Type"), "1", 400, malformed("type")},
 		{"CE type: an empty type", event1("Ce-Type", ""), "1", 400, malformed("type")},
 		{"CE subject: an empty subject", event1("Ce-Subject", ""), "1", 400, malformed("subject")},
@@ -264,6 +266,11 @@ func TestMediaTypes(t *testing.T) {
 		{"application/json", "{}{}", 400},
 		{"application/json", "\xef\xbb\xbf{}", 400},
 		{"application/json", "{\"a\":\"\xff\"}", 400},
+		{"application/json", structured, 415}, // an event whose content type is wrong
+		{"application/json; charset=utf-8", " " + structured, 415},
+		{"application/json", `{"id":1,"source":2,"type":3,"specversion":4}`, 415},
+		{"application/json", `{"specversion":"1.0","id":"1","source":"/s"}`, 200},
+		{"application/json", `{"event":{"specversion":"1.0","id":"1","source":"/s","type":"t"}}`, 200},
 		{"application/cloudevents+json", structured, 200},
 		{"Application/CloudEvents+JSON;x=y", structured, 200},
 		{"application/cloudevents", structured, 415},
@@ -287,6 +294,68 @@ func TestMediaTypes(t *testing.T) {
 	is := is.New(t)
 	is.Equal(f.ask("POST", "/", structured, append(event1("-Content-Type"), "Content-Type", "application/cloudevents+json", "Content-Type", "x/y")...).Code, 415)
 	is.Equal(f.ask("POST", "/", "[]", event1("Content-Type", "application/cloudevents-batch+json")...).Code, 415) // with headers of an event, too
+}
+
+// TestEventWithTheWrongContentTypeSaysSo: as plain JSON it would be accepted and lost.
+func TestEventWithTheWrongContentTypeSaysSo(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	w := f.ask("POST", "/", `{"specversion":"1.0","id":"1","source":"/s","type":"coffee.ordered"}`, "Content-Type", "application/json")
+	is.Equal(w.Code, 415)
+	is.Equal(w.Body.String(), `{"error":"malformed","attribute":"datacontenttype"}`+"\n")
+	is.Equal(f.series(`coffeebuddy_events_total{outcome="malformed"}`), "1")
+}
+
+// TestEchoIsBounded for plain JSON and events alike, by the data.
+func TestEchoIsBounded(t *testing.T) {
+	t.Parallel()
+	f := newFunction(t)
+	const limit = 64 << 10
+	object := func(size int) string { return `{"a":"` + strings.Repeat("x", size-len(`{"a":""}`)) + `"}` }
+	for size, code := range map[int]int{limit: 200, limit + 1: 413} {
+		is := is.New(t)
+		is.Equal(f.ask("POST", "/", object(size), "Content-Type", "application/json").Code, code)
+		is.Equal(f.ask("POST", "/", object(size), event1()...).Code, code)
+		structured := `{"specversion":"1.0","id":"1","source":"/s","type":"boson.fn","data":` + object(size) + `}`
+		is.Equal(f.ask("POST", "/", structured, "Content-Type", "application/cloudevents+json").Code, code)
+	}
+	is := is.New(t)
+	is.Equal(f.ask("POST", "/", object(limit+1), event1()...).Body.String(), `{"error":"malformed"}`+"\n")
+	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
+	is.NoErr(f.On("coffee.ordered", answering(nil, nil)))
+	is.Equal(f.ask("POST", "/", object(limit+1), event1("Ce-Type", "coffee.ordered")...).Code, 204) // nothing is echoed
+}
+
+// TestWithoutEchoNobodyReceivesWhatItWould: acknowledged, it would be lost.
+func TestWithoutEchoNobodyReceivesWhatItWould(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t, func(c *config) { c.Echo = false })
+	for _, w := range []*httptest.ResponseRecorder{
+		f.ask("POST", "/", `{"a":1}`, event1()...),
+		f.ask("POST", "/", `{"a":1}`, "Content-Type", "application/json"),
+	} {
+		is.Equal(w.Code, 422)
+		is.Equal(w.Body.String(), `{"error":"unknown_type"}`+"\n")
+	}
+	is.Equal(f.ask("POST", "/", "{", "Content-Type", "application/json").Code, 400)
+
+	// A feature may receive them in its place: plain JSON is the data of such an event.
+	is.NoErr(f.On("boson.fn", func(_ context.Context, e event.Event) (*event.Event, error) {
+		if string(e.Data()) == `{"a":0}` {
+			return nil, nil
+		}
+		reply := event.New()
+		reply.SetType("coffee.served")
+		return &reply, reply.SetData("text/plain", e.Data())
+	}))
+	w := f.ask("POST", "/", `{"a":1}`, "Content-Type", "application/json")
+	is.Equal(w.Code, 200)
+	is.Equal(w.Body.String(), `{"a":1}`)
+	is.Equal(w.Header().Get("Content-Type"), "text/plain")
+	is.Equal(w.Header().Get("Ce-Type"), "") // who sends plain JSON gets no event
+	is.Equal(f.ask("POST", "/", `{"a":0}`, "Content-Type", "application/json").Code, 204)
 }
 
 func TestEchoIsAnEvent(t *testing.T) {

@@ -43,6 +43,7 @@ func (f function) Wait(ctx context.Context) error { return f.Handler.Wait(ctx) }
 type config struct {
 	handler.Config
 	EventsInFlight int
+	Timeout        time.Duration
 }
 
 func newFunction(t testing.TB, change ...func(*config)) function {
@@ -63,7 +64,7 @@ func newFunction(t testing.TB, change ...func(*config)) function {
 	}
 	var err error
 	if f.Engine, err = events.New(events.Config{
-		App: config.App, InFlight: config.EventsInFlight, Registry: config.Registry, Log: config.Log,
+		App: config.App, InFlight: config.EventsInFlight, Timeout: config.Timeout, Registry: config.Registry, Log: config.Log,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ package binding
 import (
 	"encoding/base64"
 	"errors"
-	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"coffeebuddy/events/attribute"
@@ -112,7 +112,7 @@ func Decode(mode Mode, header map[string][]string, body []byte) (event.Event, er
 
 // decodeBinary decodes an event in binary mode (HTTP binding, section 3.1).
 func decodeBinary(header map[string][]string, body []byte) (event.Event, error) {
-	if version, ok := headerValue(first(header, "Ce-Specversion")); !ok || version != event.CloudEventsVersionV1 {
+	if headerValue(first(header, "Ce-Specversion")) != event.CloudEventsVersionV1 {
 		return event.Event{}, attribute.Malformed("specversion") // whatever else is wrong with it
 	}
 	b := new(attribute.Builder)
@@ -124,11 +124,10 @@ func decodeBinary(header map[string][]string, body []byte) (event.Event, error) 
 		if len(values) != 1 {
 			return event.Event{}, attribute.Malformed(name)
 		}
-		value, ok := headerValue(values[0])
-		if !ok || name == "datacontenttype" { // Content-Type carries that one
+		if name == "datacontenttype" { // Content-Type carries that one
 			return event.Event{}, attribute.Malformed(name)
 		}
-		if err := b.Set(name, value); err != nil {
+		if err := setHeader(b, name, values[0]); err != nil {
 			return event.Event{}, err
 		}
 	}
@@ -143,28 +142,68 @@ func decodeBinary(header map[string][]string, body []byte) (event.Event, error) 
 	return b.Event(body, false)
 }
 
-// headerValue decodes a header's value (HTTP binding, section 3.1.3.2): a quoted
-// string is unquoted, then one round of percent-decoding. Characters that a
-// sender should have encoded are taken as they are, since the common SDKs encode
-// none; what is not UTF-8 in the end is no text (see isText).
-func headerValue(value string) (string, bool) {
-	if strings.HasPrefix(value, `"`) {
-		var ok bool
-		if value, ok = unquote(value); !ok {
-			return "", false
+// setHeader sets an attribute to a header's value. A URI that is one only as it came is taken
+// as it came: the common SDKs send URIs without escaping their percent signs.
+func setHeader(b *attribute.Builder, name, value string) error {
+	decoded := headerValue(value)
+	if name != "source" && name != "dataschema" || decoded == value {
+		return b.Set(name, decoded)
+	}
+	if isEscaped(decoded) || !isEscaped(value) {
+		if b.Set(name, decoded) == nil {
+			return nil
 		}
 	}
-	if strings.Contains(value, "%") {
-		var err error
-		if value, err = url.PathUnescape(value); err != nil {
-			return "", false
-		}
-	}
-	return value, true
+	return b.Set(name, value)
 }
 
-// unquote returns the content of a quoted string (RFC 9110, section 5.6.4).
+// isEscaped reports whether every percent sign is of an escape, as in a URI (RFC 3986, section
+// 2.1). Package url does not look at those of a query.
+func isEscaped(uri string) bool {
+	for i := range len(uri) {
+		if uri[i] == '%' && !isEscape(uri[i:]) {
+			return false
+		}
+	}
+	return true
+}
+
+// isEscape reports whether s starts with a percent sign and two hexadecimal digits.
+func isEscape(s string) bool {
+	return len(s) > 2 && s[0] == '%' && strings.Trim(s[1:3], "0123456789ABCDEFabcdef") == ""
+}
+
+// headerValue decodes a header's value (HTTP binding, section 3.1.3.2): a quoted string is
+// unquoted, then one round of percent-decoding. Senders should encode whatever else would be
+// decoded here; the common SDKs, and with them Knative, encode nothing. So all that cannot be an
+// encoding is taken as it is: quotes that do not enclose the whole value, and a percent sign
+// without two hexadecimal digits. What is not UTF-8 in the end is refused later.
+func headerValue(value string) string {
+	if content, ok := unquote(value); ok {
+		value = content
+	}
+	if !strings.Contains(value, "%") {
+		return value
+	}
+	text := make([]byte, 0, len(value))
+	for i := 0; i < len(value); i++ {
+		if !isEscape(value[i:]) {
+			text = append(text, value[i])
+			continue
+		}
+		c, _ := strconv.ParseUint(value[i+1:i+3], 16, 8)
+		text = append(text, byte(c))
+		i += 2
+	}
+	return string(text)
+}
+
+// unquote returns the content of a quoted string (RFC 9110, section 5.6.4), and false for a
+// value that is not one as a whole.
 func unquote(value string) (string, bool) {
+	if !strings.HasPrefix(value, `"`) {
+		return "", false
+	}
 	var content strings.Builder
 	for i := 1; i < len(value); i++ {
 		switch value[i] {
