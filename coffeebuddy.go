@@ -18,7 +18,9 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/ory"
 	"coffeebuddy/slack"
+	"coffeebuddy/vault"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,14 +48,25 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	}
 
 	f := &Function{log: log, debug: newDebugServer(settings, log)}
-	vault := vaultChecker(settings.Vault, log)
+	secrets, err := newVault(settings.Vault, log)
+	if err != nil {
+		return nil, err
+	}
+	introspection, err := newIntrospection(settings, log)
+	if err != nil {
+		return nil, err
+	}
+	oryCheck, err := oryChecker(settings.Ory, introspection, log)
+	if err != nil {
+		return nil, err
+	}
 	f.readiness = checks.New(checks.Options{
 		TTL:     settings.CheckTTL,
 		Timeout: settings.CheckTimeout,
 		Grace:   settings.ReadyGrace,
 		Log:     log,
 		OnReady: func() { f.handler.Reached(handler.Ready) },
-	}, oryChecker(settings.Ory, log), vault)
+	}, oryCheck, vaultChecker(secrets))
 
 	build := readBuild()
 	registry := prometheus.NewRegistry()
@@ -63,7 +76,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		build.info(settings.AppName),
 		f.readiness,
-		tokenExpiry(vault),
+		tokenExpiry(secrets),
 	} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -96,13 +109,13 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		Registry:    registry,
 		Log:         log,
 		EventsScope: settings.EventsScope,
-		Authorize:   authorizer(settings, log),
+		Authorize:   authorizer(settings, introspection),
 		Admit:       admit,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("build the handler: %w", err)
 	}
-	if app, err = addSlack(engine.Events, f.handler, settings, vault, registry); err != nil {
+	if app, err = addSlack(engine.Events, f.handler, settings, secrets, registry); err != nil {
 		return nil, fmt.Errorf("add Slack: %w", err)
 	}
 	return f, nil
@@ -140,38 +153,49 @@ func (f *Function) ready(ctx context.Context) handler.Readiness {
 	return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
 }
 
-func vaultChecker(s VaultSettings, log *slog.Logger) checks.Checker {
+// newVault returns the client of Vault, nil where its settings are wrong.
+func newVault(s VaultSettings, log *slog.Logger) (*vault.Client, error) {
 	if warn(log, "vault", s.Wrong) {
-		return checks.Misconfigured("vault")
+		return nil, nil //nolint:nilnil // none
 	}
-	token := checks.FixedToken(s.Token.Reveal())
+	token := vault.FixedToken(s.Token.Reveal())
 	if s.TokenFile != "" {
-		token = checks.TokenFile(s.TokenFile)
+		token = vault.TokenFile(s.TokenFile)
 	}
-	return checks.NewVault(checks.VaultConfig{
+	return vault.New(vault.Config{
 		Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Token: token, Log: log,
 	})
 }
 
+func vaultChecker(client *vault.Client) checks.Checker {
+	if client == nil {
+		return checks.Misconfigured("vault")
+	}
+	return checks.NewVault(client)
+}
+
 // tokenExpiry shows when Vault's token expires, and 0 where there is none to know of.
-func tokenExpiry(vault checks.Checker) prometheus.Collector {
+func tokenExpiry(client *vault.Client) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coffeebuddy_vault_token_expiry_timestamp_seconds",
 		Help: "When the Vault token expires, as of its last lookup or renewal; 0 for never, and before the first.",
 	}, func() float64 {
-		v, ok := vault.(*checks.Vault)
-		if !ok || v.TokenExpiry().IsZero() {
+		if client == nil || client.TokenExpiry().IsZero() {
 			return 0
 		}
-		return float64(v.TokenExpiry().Unix())
+		return float64(client.TokenExpiry().Unix())
 	})
 }
 
-func oryChecker(s OrySettings, log *slog.Logger) checks.Checker {
+func oryChecker(s OrySettings, introspection *ory.Introspection, log *slog.Logger) (checks.Checker, error) {
 	if warn(log, "ory", s.Wrong) {
-		return checks.Misconfigured("ory")
+		return checks.Misconfigured("ory"), nil
 	}
-	return checks.NewOry(s.BaseURL)
+	client, err := ory.New(ory.Config{BaseURL: s.BaseURL})
+	if err != nil {
+		return nil, err
+	}
+	return checks.NewOry(client, introspection), nil
 }
 
 // warn logs what is wrong with a dependency's settings, and reports whether any is.

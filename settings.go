@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"coffeebuddy/checks"
+	"coffeebuddy/vault"
 
 	"github.com/kelseyhightower/envconfig"
 )
@@ -76,7 +76,7 @@ type OrySettings struct {
 
 // SlackSettings configures the Slack endpoints, which are disabled without a secret.
 type SlackSettings struct {
-	Secret   *checks.KV    // where Vault keeps the signing secret; nil for no Slack
+	Secret   *vault.KV     // where Vault keeps the signing secret; nil for no Slack
 	AckAfter time.Duration // when the runtime acknowledges for a receiver that is not done
 }
 
@@ -90,8 +90,8 @@ type SinkSettings struct {
 // LedgerSettings says where the memory of events is shared. Without a URL each process
 // has its own.
 type LedgerSettings struct {
-	URL    string     // postgres://host:port/database?sslmode=…, without user and password
-	Secret *checks.KV // where Vault has the user and the password; its Key is empty
+	URL    string    // postgres://host:port/database?sslmode=…, without user and password
+	Secret *vault.KV // where Vault has the user and the password; its Key is empty
 }
 
 // Dynamic reports whether Vault's database secrets engine makes the credentials.
@@ -101,8 +101,8 @@ func (l LedgerSettings) Dynamic() bool {
 
 // OAuthSettings are for the tokens of outgoing calls.
 type OAuthSettings struct {
-	Client   *checks.KV // where Vault has client_id and client_secret; its Key is empty. Nil for none
-	TokenURL string     // Hydra's public token endpoint
+	Client   *vault.KV // where Vault has client_id and client_secret; its Key is empty. Nil for none
+	TokenURL string    // Hydra's public token endpoint
 }
 
 // table has a row for each variable, in the order in which wrong values are reported.
@@ -110,7 +110,7 @@ type OAuthSettings struct {
 // [Settings.MarshalJSON], and the test of docs/reference.md. Rows may use the settings
 // of rows above them.
 func (s *Settings) table(own *[]Problem) []variable {
-	vault, ory := &s.Vault.Wrong, &s.Ory.Wrong
+	ofVault, ofOry := &s.Vault.Wrong, &s.Ory.Wrong
 	return []variable{
 		{"COFFEEBUDDY_APP_NAME", own, name(&s.AppName, "coffeebuddy")},
 		{"COFFEEBUDDY_ENVIRONMENT", own, oneOf(&s.Environment, "dev", "test", "prod")},
@@ -140,15 +140,15 @@ func (s *Settings) table(own *[]Problem) []variable {
 		{"PORT", own, port(&s.Port)}, // Knative injects it and dials no other: it wins
 		{"COFFEEBUDDY_DEBUG_ADDR", own, debugAddr(&s.DebugAddr, &s.Port)},
 
-		{"VAULT_ADDR", vault, baseURL(&s.Vault.Address, vaultAPI)},
-		{"VAULT_NAMESPACE", vault, header(&s.Vault.Namespace)},
-		{"VAULT_CACERT", vault, file(&s.Vault.CACert, "")},
-		{"VAULT_TOKEN_FILE", vault, file(&s.Vault.TokenFile, "")},
-		{"VAULT_ROLE", vault, role(&s.Vault.Role)},
-		{"VAULT_AUTH_MOUNT", vault, mount(&s.Vault.AuthMount, "kubernetes", &s.Vault.Role)},
-		{"VAULT_JWT_FILE", vault, file(&s.Vault.JWTFile, "/var/run/secrets/vault/token")},
-		{"VAULT_TOKEN", vault, token(&s.Vault)},
-		{"ORY_BASE_URL", ory, baseURL(&s.Ory.BaseURL, oryNetwork)},
+		{"VAULT_ADDR", ofVault, baseURL(&s.Vault.Address, vaultAPI)},
+		{"VAULT_NAMESPACE", ofVault, header(&s.Vault.Namespace)},
+		{"VAULT_CACERT", ofVault, file(&s.Vault.CACert, "")},
+		{"VAULT_TOKEN_FILE", ofVault, file(&s.Vault.TokenFile, "")},
+		{"VAULT_ROLE", ofVault, role(&s.Vault.Role)},
+		{"VAULT_AUTH_MOUNT", ofVault, mount(&s.Vault.AuthMount, "kubernetes", &s.Vault.Role)},
+		{"VAULT_JWT_FILE", ofVault, file(&s.Vault.JWTFile, "/var/run/secrets/vault/token")},
+		{"VAULT_TOKEN", ofVault, token(&s.Vault)},
+		{"ORY_BASE_URL", ofOry, baseURL(&s.Ory.BaseURL, oryNetwork)},
 	}
 }
 

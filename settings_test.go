@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"coffeebuddy"
-	"coffeebuddy/checks"
+	"coffeebuddy/vault"
 
 	"github.com/matryer/is"
 )
@@ -108,8 +108,8 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_EVENT_TIMEOUT", "1m30s", func(s coffeebuddy.Settings) any { return s.EventTimeout }, 90 * time.Second},
 		{"COFFEEBUDDY_EVENTS_SCOPE", "https://coffee.example.com/events.write!'#", func(s coffeebuddy.Settings) any { return s.EventsScope }, "https://coffee.example.com/events.write!'#"},
 		{"COFFEEBUDDY_EVENTS_SCOPE", "", func(s coffeebuddy.Settings) any { return s.EventsScope }, ""},
-		{"COFFEEBUDDY_SLACK_SECRET", "secret/coffeebuddy/slack#signing_secret", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, checks.KV{Mount: "secret", Path: "coffeebuddy/slack", Key: "signing_secret"}},
-		{"COFFEEBUDDY_SLACK_SECRET", "kv-2/s#k.1", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, checks.KV{Mount: "kv-2", Path: "s", Key: "k.1"}},
+		{"COFFEEBUDDY_SLACK_SECRET", "secret/coffeebuddy/slack#signing_secret", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, vault.KV{Mount: "secret", Path: "coffeebuddy/slack", Key: "signing_secret"}},
+		{"COFFEEBUDDY_SLACK_SECRET", "kv-2/s#k.1", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, vault.KV{Mount: "kv-2", Path: "s", Key: "k.1"}},
 		{"COFFEEBUDDY_SLACK_SECRET", "{{ secret:slack:path }}", func(s coffeebuddy.Settings) any { return s.Slack.Secret == nil }, true},
 		{"COFFEEBUDDY_SLACK_ACK_AFTER", "100ms", func(s coffeebuddy.Settings) any { return s.Slack.AckAfter }, 100 * time.Millisecond},
 		{"COFFEEBUDDY_SLACK_ACK_AFTER", "2s", func(s coffeebuddy.Settings) any { return s.Slack.AckAfter }, 2 * time.Second},
@@ -129,7 +129,7 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_CONNECTIONS", "64", func(s coffeebuddy.Settings) any { return s.Connections }, 64},
 		{"COFFEEBUDDY_EVENTS_AUDIENCE", "https://coffee.example.com", func(s coffeebuddy.Settings) any { return s.EventsAudience }, "https://coffee.example.com"},
 		{"COFFEEBUDDY_APP_NAME", "kaffee", func(s coffeebuddy.Settings) any { return s.EventsAudience }, "kaffee"},
-		{"COFFEEBUDDY_SLACK_SECRET", "team/kv:coffeebuddy/slack#k", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, checks.KV{Mount: "team/kv", Path: "coffeebuddy/slack", Key: "k"}},
+		{"COFFEEBUDDY_SLACK_SECRET", "team/kv:coffeebuddy/slack#k", func(s coffeebuddy.Settings) any { return *s.Slack.Secret }, vault.KV{Mount: "team/kv", Path: "coffeebuddy/slack", Key: "k"}},
 		{"K_SINK", "http://broker-ingress.knative-eventing.svc.cluster.local/coffee/default?x=y", func(s coffeebuddy.Settings) any { return s.Sink.URL }, "http://broker-ingress.knative-eventing.svc.cluster.local/coffee/default?x=y"},
 		{"K_CE_OVERRIDES", `{"extensions":{"team":"100% coffee","n":"1"}}`, func(s coffeebuddy.Settings) any { return s.Sink.Overrides }, map[string]string{"team": "100% coffee", "n": "1"}},
 		{"K_CE_OVERRIDES", `{}`, func(s coffeebuddy.Settings) any { return len(s.Sink.Overrides) }, 0},

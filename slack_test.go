@@ -15,7 +15,7 @@ import (
 // TestSlackIsThereWithItsSetting, and nothing is believed without a Vault.
 func TestSlackIsThereWithItsSetting(t *testing.T) {
 	for _, test := range []struct {
-		environment              map[string]string
+		environment                map[string]string
 		get, forged, signed, event int
 	}{
 		{nil, 404, 404, 404, 200},

@@ -18,8 +18,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"coffeebuddy/checks"
 	"coffeebuddy/handler"
+	"coffeebuddy/vault"
 )
 
 // A variable is one row of [Settings.table]: an environment variable, where it is noted
@@ -253,18 +253,18 @@ func scope(to *string) setting {
 }
 
 // kvKey takes where Vault keeps one value, as mount/path#key.
-func kvKey(to **checks.KV) setting {
+func kvKey(to **vault.KV) setting {
 	return kv(to, `#([A-Za-z0-9._~-]+)`, "must be mount/path#key of a KV secret, such as secret/coffeebuddy/slack#signing_secret, or mount:path#key where the mount has a slash")
 }
 
 // kvPath takes where Vault keeps a secret, as mount/path.
-func kvPath(to **checks.KV) setting {
+func kvPath(to **vault.KV) setting {
 	return kv(to, `()`, "must be mount/path of a secret, such as secret/coffeebuddy/database, or mount:path where the mount has a slash")
 }
 
 // kv leaves nil for unset. The mount is the first segment, or all that comes before a
 // colon: only Vault knows how many segments belong to the mount.
-func kv(to **checks.KV, key, allowed string) setting {
+func kv(to **vault.KV, key, allowed string) setting {
 	const segments = `[A-Za-z0-9._~-]+(?:/[A-Za-z0-9._~-]+)*`
 	return setting{
 		parse: func(text string) string {
@@ -275,7 +275,7 @@ func kv(to **checks.KV, key, allowed string) setting {
 			if at == nil {
 				return allowed
 			}
-			found := checks.KV{Mount: at[1] + at[2], Path: at[3], Key: at[4]}
+			found := vault.KV{Mount: at[1] + at[2], Path: at[3], Key: at[4]}
 			if whole := "/" + found.Mount + "/" + found.Path; path.Clean(whole) != whole {
 				return allowed
 			}

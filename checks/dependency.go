@@ -2,10 +2,10 @@ package checks
 
 import (
 	"context"
-	"fmt"
-	"runtime"
-	"runtime/debug"
 	"time"
+
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/single"
 )
 
 // A dependency is what Readiness knows of one Checker. Readiness' lock guards it.
@@ -14,7 +14,8 @@ type dependency struct {
 	name    string
 	fixed   bool // misconfigured by its settings: never checked
 
-	running   *run      // the check under way, nil if there is none
+	work single.Work // one check at a time
+
 	checkedAt time.Time // end of the last check, zero before the first
 	reason    Reason    // of the last check, "" if it succeeded
 	succeeded time.Time // end of the last successful check, zero if there was none
@@ -22,14 +23,15 @@ type dependency struct {
 	told      Reason    // what the last verdict said of it
 }
 
-// A run is one check under way.
+// A run is one check.
 type run struct {
 	began    time.Time
 	recorded bool // its result is in; it may go on if it does not heed its deadline
 }
 
-func newDependency(c Checker) *dependency {
+func newDependency(c Checker, options Options) *dependency {
 	d := &dependency{checker: c, name: c.Name()}
+	d.work = single.Work{Name: "check of " + d.name, Timeout: options.Timeout, Log: options.Log, OnPanic: options.OnPanic}
 	_, d.fixed = c.(misconfigured)
 	return d
 }
@@ -41,7 +43,7 @@ func (d *dependency) fresh(now time.Time, ttl time.Duration) bool {
 
 // due reports whether a check should start.
 func (d *dependency) due(now time.Time, ttl time.Duration) bool {
-	return !d.fixed && d.running == nil && !d.fresh(now, ttl)
+	return !d.fixed && !d.fresh(now, ttl) && d.work.Running() == nil
 }
 
 // reasonAt returns why the dependency cannot serve at now, "" if it can.
@@ -84,34 +86,14 @@ func (d *dependency) component(reason Reason) Component {
 }
 
 // check runs one check. A checker that does not return at its deadline is
-// answered for; it keeps its place, so that no second one starts beside it.
-func (r *Readiness) check(d *dependency, run *run) {
-	ctx, cancel := context.WithTimeout(context.Background(), r.options.Timeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { r.record(d, run, ctx.Err()) })
-	err := r.guard(ctx, d)
-	stop()
-	r.record(d, run, err)
-	r.mu.Lock()
-	d.running = nil
-	r.mu.Unlock()
-}
-
-// guard turns a panic of a checker into a bad response and a log line. The line
-// has the panic's own text only where that is the runtime's: any other may hold
-// what was being handled.
-func (r *Readiness) guard(ctx context.Context, d *dependency) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			what := fmt.Sprintf("%T", p)
-			if e, ok := p.(runtime.Error); ok {
-				what = e.Error()
-			}
-			r.options.Log.Error("a check panicked", "dependency", d.name, "panic", what, "stack", string(debug.Stack()))
-			err = Fail(ReasonBadResponse, "the check panicked")
-		}
-	}()
-	return d.checker.Check(ctx)
+// answered for; it keeps its slot, so that no second one starts beside it.
+func (r *Readiness) check(d *dependency) {
+	run := &run{began: time.Now()}
+	d.work.Start(context.Background(), func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() { r.record(d, run, ctx.Err()) })
+		defer stop()
+		return d.checker.Check(ctx)
+	}, func(err error) { r.record(d, run, err) })
 }
 
 // record takes in the result of a check: verdict, metrics and the readiness that
@@ -144,6 +126,6 @@ func (r *Readiness) record(d *dependency, run *run, err error) {
 	case err == nil && (first || before != ""):
 		r.options.Log.Info("dependency is up", "dependency", d.name)
 	case err != nil && (first || before != ReasonOf(err)):
-		r.options.Log.Warn("dependency is down", "dependency", d.name, "reason", string(ReasonOf(err)), "detail", classify(err).Detail)
+		r.options.Log.Warn("dependency is down", "dependency", d.name, "reason", string(ReasonOf(err)), "detail", fault.Of(err).Detail)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/ory"
 )
 
 // A third dependency is a type with a name and a check.
@@ -18,14 +19,18 @@ func (d database) Name() string                    { return "database" }
 func (d database) Check(ctx context.Context) error { return d.ping(ctx) }
 
 func Example() {
-	ory := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"status":"ok"}`)
 	}))
-	defer ory.Close()
+	defer server.Close()
+	client, err := ory.New(ory.Config{BaseURL: server.URL})
+	if err != nil {
+		panic(err)
+	}
 
 	readiness := checks.New(
 		checks.Options{TTL: time.Second, Timeout: 2 * time.Second},
-		checks.NewOry(ory.URL),
+		checks.NewOry(client, nil),
 		database{ping: func(context.Context) error { return nil }},
 		checks.Misconfigured("vault"),
 	)

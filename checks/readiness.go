@@ -25,6 +25,7 @@ type Options struct {
 	Grace   time.Duration // how long a dependency that was healthy may fail before readiness does; 0 is strict
 	Log     *slog.Logger  // nil discards
 	OnReady func()        // called once, when readiness is first reached; it must not block
+	OnPanic func()        // counts panics of checks; nil counts none
 }
 
 // Readiness is the verdict on all dependencies: on demand, from memory, with one
@@ -67,7 +68,7 @@ func New(options Options, checkers ...Checker) *Readiness {
 	}
 	r := &Readiness{options: options, changed: make(chan struct{})}
 	for _, c := range checkers {
-		r.dependencies = append(r.dependencies, newDependency(c))
+		r.dependencies = append(r.dependencies, newDependency(c, options))
 	}
 	r.metrics = newMetrics(r.dependencies)
 	return r
@@ -124,8 +125,7 @@ func (r *Readiness) startDue(now time.Time) {
 	}
 	for _, d := range r.dependencies {
 		if d.due(now, r.options.TTL) {
-			d.running = &run{began: now}
-			go r.check(d, d.running)
+			r.check(d)
 		}
 	}
 }

@@ -1,12 +1,10 @@
 package checks_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/internal/servertest"
 
 	"github.com/matryer/is"
 	"github.com/prometheus/client_golang/prometheus"
@@ -363,12 +362,12 @@ func TestPanicInACheckIsABadResponseAndALogLine(t *testing.T) {
 		is := is.New(t)
 		var logs logBuffer
 		options := defaults()
-		options.Log = logs.logger()
+		options.Log = logs.Logger()
 		r := checks.New(options, panicking{"vault"}, &dependency{name: "ory"})
 		probe(r)
 		synctest.Wait()
 		is.Equal(probe(r), "degraded ory=ok vault=bad_response")
-		is.True(strings.Contains(logs.String(), `"msg":"a check panicked"`))
+		is.True(strings.Contains(logs.String(), `"msg":"a panic was recovered","in":"check of vault"`))
 		is.True(strings.Contains(logs.String(), `readiness_test.go`)) // the stack
 		is.True(!strings.Contains(logs.String(), "canary"))           // a panic's own text may hold anything
 	})
@@ -384,7 +383,7 @@ func TestChangesOfStateAreLoggedOnce(t *testing.T) {
 		is := is.New(t)
 		var logs logBuffer
 		options := defaults()
-		options.Log = logs.logger()
+		options.Log = logs.Logger()
 		vault, ory := pair()
 		r := checks.New(options, vault, ory)
 		probe(r)
@@ -488,25 +487,8 @@ func metric(t *testing.T, r *checks.Readiness, name string, labels ...string) fl
 	return 0
 }
 
-// A logBuffer collects JSON lines from several goroutines.
-type logBuffer struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(b, nil)) }
-
-func (b *logBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lines.Write(line)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lines.String()
-}
+// A logBuffer is a log to look into.
+type logBuffer struct{ servertest.Logs }
 
 // messages returns the lines about a dependency as "LEVEL message: reason".
 func (b *logBuffer) messages(t *testing.T, dependency string) []string {

@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"coffeebuddy/checks"
+	"coffeebuddy/ory"
 	"coffeebuddy/test/bench/internal/processes"
 	"coffeebuddy/test/devstack"
+	"coffeebuddy/vault"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -31,13 +33,21 @@ type pod struct {
 	ready     atomic.Bool // as last answered
 }
 
-func newPods(size int, ttl time.Duration, vault *devstack.Vault, hydra *devstack.Hydra) (*pods, error) {
-	p := &pods{vault: vault.PID(), hydra: hydra.PID()}
+func newPods(size int, ttl time.Duration, server *devstack.Vault, hydra *devstack.Hydra) (*pods, error) {
+	p := &pods{vault: server.PID(), hydra: hydra.PID()}
 	for range size {
+		asksOry, err := ory.New(ory.Config{BaseURL: hydra.AdminURL})
+		if err != nil {
+			return nil, err
+		}
+		asksVault, err := vault.New(vault.Config{Address: server.URL, CACert: server.CAFile, Token: vault.FixedToken(server.Token.Reveal())})
+		if err != nil {
+			return nil, err
+		}
 		one := &pod{registry: prometheus.NewRegistry(), readiness: checks.New(
 			checks.Options{TTL: ttl, Timeout: 2 * time.Second},
-			checks.NewOry(hydra.AdminURL),
-			checks.NewVault(checks.VaultConfig{Address: vault.URL, CACert: vault.CAFile, Token: checks.FixedToken(vault.Token.Reveal())}),
+			checks.NewOry(asksOry, nil),
+			checks.NewVault(asksVault),
 		)}
 		if err := one.registry.Register(one.readiness); err != nil {
 			return nil, err

@@ -15,14 +15,23 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/ory"
 	"coffeebuddy/slack"
 	"coffeebuddy/test/bench/internal/served"
+	"coffeebuddy/vault"
 )
 
 func main() {
+	oryClient, err := ory.New(ory.Config{BaseURL: os.Getenv("ORY_BASE_URL")})
+	if err != nil {
+		served.Exit(err)
+	}
+	vaultClient, err := vault.New(vault.Config{Address: os.Getenv("VAULT_ADDR"), Token: vault.FixedToken(os.Getenv("VAULT_TOKEN"))})
+	if err != nil {
+		served.Exit(err)
+	}
 	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second},
-		checks.NewOry(os.Getenv("ORY_BASE_URL")),
-		checks.NewVault(checks.VaultConfig{Address: os.Getenv("VAULT_ADDR"), Token: checks.FixedToken(os.Getenv("VAULT_TOKEN"))}))
+		checks.NewOry(oryClient, nil), checks.NewVault(vaultClient))
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),

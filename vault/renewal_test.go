@@ -1,4 +1,4 @@
-package checks_test
+package vault_test
 
 import (
 	"fmt"
@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/checks"
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/vault"
 
 	"github.com/matryer/is"
 )
@@ -74,10 +75,10 @@ func (l *life) renew() canned {
 }
 
 // use checks the token every few seconds for a while, and returns the last reason.
-func use(t *testing.T, vault *checks.Vault, d time.Duration) (last checks.Reason) {
+func use(t *testing.T, client *vault.Client, d time.Duration) (last fault.Reason) {
 	t.Helper()
 	for began := time.Now(); time.Since(began) < d; time.Sleep(5 * time.Second) {
-		last = check(t, vault)
+		last = check(t, client)
 	}
 	synctest.Wait()
 	return last
@@ -89,8 +90,8 @@ func TestTokenIsRenewedAtTwoThirdsOfItsTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, took: 3 * time.Second}}
-		vault := p.check()
-		is.Equal(use(t, vault, time.Hour), checks.Reason("")) // six times as long as it lives
+		client := p.client(t)
+		is.Equal(use(t, client, time.Hour), fault.Reason("")) // six times as long as it lives
 		before := time.Duration(0)
 		for _, at := range p.life.renewals {
 			is.True(at-before >= 6*time.Minute && at-before <= 8*time.Minute) // 400 s and a little chance
@@ -98,7 +99,7 @@ func TestTokenIsRenewedAtTwoThirdsOfItsTTL(t *testing.T) {
 		}
 		is.True(len(p.life.renewals) >= 7)
 		is.Equal(warnings(p), 0)
-		is.True(vault.TokenExpiry().Sub(p.life.expires).Abs() <= 4*time.Second) // cut to seconds, and from when it was asked for
+		is.True(client.TokenExpiry().Sub(p.life.expires).Abs() <= 4*time.Second) // cut to seconds, and from when it was asked for
 	})
 }
 
@@ -106,12 +107,12 @@ func TestTokenIsNotRenewedWhenNobodyAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, took: 3 * time.Second}}
-		vault := p.check()
-		use(t, vault, time.Second)
+		client := p.client(t)
+		use(t, client, time.Second)
 		time.Sleep(9 * time.Minute)
 		is.Equal(len(p.life.renewals), 0)
 		for range 3 { // a feature's use is one, too, and one renewal is enough
-			_, err := vault.Client(t.Context())
+			_, err := client.API(t.Context())
 			is.NoErr(err)
 		}
 		time.Sleep(4 * time.Second)
@@ -125,14 +126,14 @@ func TestTokenThatOthersRenewIsLeftToThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute}}
-		vault := p.check()
+		client := p.client(t)
 		for range 12 {
-			use(t, vault, 5*time.Minute)
+			use(t, client, 5*time.Minute)
 			p.life.expires = time.Now().Add(p.life.ttl) // as Vault Agent does, sooner than we
 		}
-		use(t, vault, 31*time.Second)
+		use(t, client, 31*time.Second)
 		is.Equal(len(p.life.renewals), 0)
-		is.True(time.Until(vault.TokenExpiry()) > 9*time.Minute)
+		is.True(time.Until(client.TokenExpiry()) > 9*time.Minute)
 		is.Equal(warnings(p), 0)
 	})
 }
@@ -141,8 +142,8 @@ func TestRenewalsThatFailAreTriedAgainWithGrowingPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: time.Hour, broken: canned{500, `{"errors":["canary"]}`}}}
-		vault := p.check()
-		is.Equal(use(t, vault, 45*time.Minute), checks.Reason("")) // the token is good as long as it lives
+		client := p.client(t)
+		is.Equal(use(t, client, 45*time.Minute), fault.Reason("")) // the token is good as long as it lives
 		tries := len(p.life.renewals)
 		is.True(tries > 6 && tries < 20)
 		is.Equal(warnings(p), 1)
@@ -150,9 +151,9 @@ func TestRenewalsThatFailAreTriedAgainWithGrowingPauses(t *testing.T) {
 		is.True(!strings.Contains(p.logs.String(), "canary"))
 
 		p.life.broken = canned{}
-		use(t, vault, 4*time.Minute)
+		use(t, client, 4*time.Minute)
 		is.Equal(len(p.life.renewals), tries+1)
-		is.True(time.Until(vault.TokenExpiry()) > 55*time.Minute)
+		is.True(time.Until(client.TokenExpiry()) > 55*time.Minute)
 		is.Equal(warnings(p), 1)
 	})
 }
@@ -161,18 +162,18 @@ func TestTokenThatHasReachedItsMaxTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, max: 25 * time.Minute}}
-		vault := p.check()
-		is.Equal(use(t, vault, 24*time.Minute), checks.Reason(""))
+		client := p.client(t)
+		is.Equal(use(t, client, 24*time.Minute), fault.Reason(""))
 		is.True(len(p.life.renewals) <= 5) // it does not ask over and over for what it cannot get
 		is.Equal(warnings(p), 1)
 		is.True(strings.Contains(p.logs.String(), "max TTL"))
-		is.Equal(use(t, vault, 5*time.Minute), checks.ReasonDenied)
-		is.True(time.Until(vault.TokenExpiry()) < 0) // and when that was is still to be seen
+		is.Equal(use(t, client, 5*time.Minute), fault.Denied)
+		is.True(time.Until(client.TokenExpiry()) < 0) // and when that was is still to be seen
 
 		p.token = "s.new"
 		p.life.issued = time.Time{}
-		is.Equal(use(t, vault, 2*time.Second), checks.Reason(""))
-		is.True(time.Until(vault.TokenExpiry()) > 9*time.Minute)
+		is.Equal(use(t, client, 2*time.Second), fault.Reason(""))
+		is.True(time.Until(client.TokenExpiry()) > 9*time.Minute)
 	})
 }
 
@@ -191,15 +192,15 @@ func TestTokensThatAreNotRenewed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				is := is.New(t)
 				p := &played{token: "s.canary", life: test.life}
-				vault := p.check()
-				is.Equal(use(t, vault, 6*time.Minute), checks.Reason(""))
+				client := p.client(t)
+				is.Equal(use(t, client, 6*time.Minute), fault.Reason(""))
 				is.Equal(warnings(p), 0)
-				is.Equal(use(t, vault, 3*time.Minute), checks.Reason(""))
+				is.Equal(use(t, client, 3*time.Minute), fault.Reason(""))
 				is.Equal(warnings(p), test.warnings) // in the last third
-				is.Equal(use(t, vault, 3*time.Minute) == checks.ReasonDenied, test.denied)
+				is.Equal(use(t, client, 3*time.Minute) == fault.Denied, test.denied)
 				is.Equal(warnings(p), test.warnings)
 				is.Equal(len(p.life.renewals), 0)
-				is.Equal(vault.TokenExpiry().IsZero(), test.life.ttl == 0)
+				is.Equal(client.TokenExpiry().IsZero(), test.life.ttl == 0)
 			})
 		})
 	}

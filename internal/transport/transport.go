@@ -1,4 +1,6 @@
-package checks
+// Package transport is how Vault and Ory are asked: without a proxy or anything else of
+// the environment, with bounded responses, and with errors that say their reason.
+package transport
 
 import (
 	"bytes"
@@ -9,15 +11,18 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"coffeebuddy/internal/fault"
 )
 
-// bodyLimit is how much of an answer is read, in bytes; headers have the same
-// limit. Vault's and Ory's health answers are under 1 KiB.
-const bodyLimit = 64 << 10
+// Limit is how much of a response is read, in bytes; headers have the same limit.
+// Vault's and Ory's health responses are under 1 KiB.
+const Limit = 64 << 10
 
-// newTransport returns a transport for one dependency that takes nothing from
-// the environment: no proxy, and roots for TLS as given (nil means the system's).
-func newTransport(roots *x509.CertPool) *http.Transport {
+// New returns a transport for one dependency that takes nothing from the environment:
+// no proxy, and roots for TLS as given (nil means the system's). It opens a connection
+// for each request.
+func New(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:       nil, // a proxy would see the token of a plain http Vault
 		DialContext: inTime(new(net.Dialer).DialContext),
@@ -37,15 +42,15 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 			})
 			if err := secure.HandshakeContext(ctx); err != nil {
 				conn.Close()
-				return nil, handshakeError(err)
+				return nil, fault.Handshake(err)
 			}
 			return secure, nil
 		}),
 		DisableCompression:     true, // so that the limit counts what was sent, and no small body unpacks to a large one
-		MaxResponseHeaderBytes: bodyLimit,
-		// A connection for each request. On a kept one, a server that closes it for being
-		// idle looks as if it were down, unless net/http sends the request once more; and
-		// a lookup that is sent twice may spend two uses of its token.
+		MaxResponseHeaderBytes: Limit,
+		// On a kept connection, a server that closes it for being idle looks as if it were
+		// down, unless net/http sends the request once more; and a lookup that is sent
+		// twice may spend two uses of its token.
 		DisableKeepAlives: true,
 	}
 }
@@ -69,33 +74,45 @@ func inTime(dial dialFunc) dialFunc {
 
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// bounded reads each answer whole, up to bodyLimit, before anyone sees it, so
-// that neither vault/api nor client-go can be made to read more, and so that
-// whatever broke on the wire is an [Error] with its reason.
-type bounded struct{ next http.RoundTripper }
+// Bounded reads each response whole, up to [Limit], before anyone sees it, so that
+// neither vault/api nor client-go can be made to read more, and so that whatever broke
+// on the wire is a [fault.Error] with its reason.
+type Bounded struct{ Next http.RoundTripper }
 
-func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
+// limitKey is the key of another limit among a request's context's values.
+type limitKey struct{}
+
+// WithLimit returns a context whose requests may have a response of n bytes.
+func WithLimit(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, limitKey{}, n)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b Bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, limit := req.Context(), Limit
+	if n, ok := ctx.Value(limitKey{}).(int); ok {
+		limit = n
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		ctx = context.WithValue(ctx, deadlineKey{}, deadline)
 	}
-	resp, err := b.next.RoundTrip(req.WithContext(ctx))
+	resp, err := b.Next.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		return nil, classify(err)
+		return nil, fault.Of(err)
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body.Close() // what follows is no body and has no end
 		resp.Body = http.NoBody
 		return resp, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, bodyLimit+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	resp.Body.Close()
 	switch {
 	case err != nil:
-		return nil, classify(err)
-	case len(body) > bodyLimit && resp.StatusCode == http.StatusOK:
-		return nil, &Error{ReasonBadResponse, "an answer over 64 KiB"}
-	case len(body) > bodyLimit:
+		return nil, fault.Of(err)
+	case len(body) > limit && resp.StatusCode == http.StatusOK:
+		return nil, &fault.Error{Reason: fault.BadResponse, Detail: "a response over the size limit"}
+	case len(body) > limit:
 		body = nil // its status has said enough
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))

@@ -1,4 +1,4 @@
-package checks
+package vault
 
 import (
 	"context"
@@ -6,10 +6,11 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"coffeebuddy/internal/fault"
 )
 
-// A TokenSource says which Vault token to use at this moment, or with an [Error] why
-// there is none. It is asked at each use, one at a time, and must stop when ctx ends.
+// A TokenSource says which Vault token to use at this moment, or why there is none. It is asked at each use, one at a time, and must stop when ctx ends.
 //
 // A login is a TokenSource, too: it keeps the token that it got, and logs in again
 // when that is at its end.
@@ -27,7 +28,7 @@ const tokenLimit = 16 << 10
 // TokenFile returns a source that reads the token from a file at each use: Vault
 // Agent's sink, a file of the CSI driver, or a Secret that is mounted as a volume.
 // Surrounding white space is dropped. As long as the file is missing, empty, or holds
-// no token, the reason is [ReasonMisconfigured].
+// no token, the reason is [fault.Misconfigured].
 //
 // Nothing is remembered: 100 bytes from memory cost less than a request, and a token
 // that was renamed, linked or written over the old one is seen at the next use.
@@ -35,14 +36,14 @@ func TokenFile(file string) TokenSource {
 	return func(context.Context) (string, error) {
 		text, err := readFile(file, tokenLimit)
 		if err != nil {
-			return "", Fail(ReasonMisconfigured, "VAULT_TOKEN_FILE: "+err.Error())
+			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: "+err.Error())
 		}
 		token := strings.TrimSpace(string(text))
 		switch {
 		case token == "":
-			return "", Fail(ReasonMisconfigured, "VAULT_TOKEN_FILE: the file is empty")
+			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: the file is empty")
 		case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-			return "", Fail(ReasonMisconfigured, "VAULT_TOKEN_FILE: the file must hold one token, printable ASCII without white space")
+			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: the file must hold one token, printable ASCII without white space")
 		}
 		return token, nil
 	}

@@ -1,4 +1,4 @@
-package checks_test
+package vault_test
 
 import (
 	"os"
@@ -7,7 +7,8 @@ import (
 	"syscall"
 	"testing"
 
-	"coffeebuddy/checks"
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/vault"
 
 	"github.com/matryer/is"
 )
@@ -31,10 +32,10 @@ func TestTokenFile(t *testing.T) {
 			is := is.New(t)
 			file := filepath.Join(t.TempDir(), "token")
 			is.NoErr(os.WriteFile(file, []byte(test.content), 0o600))
-			token, err := checks.TokenFile(file)(t.Context())
+			token, err := vault.TokenFile(file)(t.Context())
 			is.Equal(token, test.want)
 			if test.want == "" {
-				is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured)
+				is.Equal(fault.ReasonOf(err), fault.Misconfigured)
 				is.True(strings.Contains(err.Error(), "VAULT_TOKEN_FILE: "))
 				is.True(!strings.Contains(err.Error(), "canary") && !strings.Contains(err.Error(), file))
 			}
@@ -51,8 +52,8 @@ func TestTokenFileThatIsNone(t *testing.T) {
 	is.NoErr(syscall.Mkfifo(pipe, 0o600))
 	is.NoErr(os.Symlink(loop, loop))
 	for _, file := range []string{"", dir, pipe, loop, "/dev/zero", filepath.Join(dir, "missing"), pipe + "/x", dir + "\x00"} {
-		_, err := checks.TokenFile(file)(t.Context())
-		is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured) // file
+		_, err := vault.TokenFile(file)(t.Context())
+		is.Equal(fault.ReasonOf(err), fault.Misconfigured) // file
 		is.True(!strings.Contains(err.Error(), dir))
 	}
 }
@@ -63,7 +64,7 @@ func TestTokenFileIsSeenWhenItChanges(t *testing.T) {
 	is := is.New(t)
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	source := checks.TokenFile(in("token"))
+	source := vault.TokenFile(in("token"))
 	shows := func(want string) {
 		t.Helper()
 		token, err := source(t.Context())
@@ -101,29 +102,29 @@ func TestVaultTokenFromAFileThatComesAndGoes(t *testing.T) {
 	is := is.New(t)
 	server := newVaultServer(t)
 	file := filepath.Join(t.TempDir(), "token")
-	vault := checks.NewVault(checks.VaultConfig{Address: server.URL, Token: checks.TokenFile(file)})
+	client := newClient(t, vault.Config{Address: server.URL, Token: vault.TokenFile(file)})
 
-	is.Equal(check(t, vault), checks.ReasonMisconfigured)
+	is.Equal(check(t, client), fault.Misconfigured)
 	is.Equal(len(server.requests), 0) // with no token there is nothing to connect for
-	_, err := vault.Client(t.Context())
-	is.Equal(checks.ReasonOf(err), checks.ReasonMisconfigured)
+	_, err := client.API(t.Context())
+	is.Equal(fault.ReasonOf(err), fault.Misconfigured)
 
 	is.NoErr(os.WriteFile(file, []byte("s.canary-1"), 0o600))
-	is.Equal(check(t, vault), checks.Reason(""))
+	is.Equal(check(t, client), fault.Reason(""))
 	server.set(canned{200, active}, canned{403, wrongToken})
 	is.NoErr(os.WriteFile(file, []byte("s.canary-2"), 0o600))
-	is.Equal(check(t, vault), checks.ReasonDenied)
-	is.Equal(check(t, vault), checks.ReasonDenied)
+	is.Equal(check(t, client), fault.Denied)
+	is.Equal(check(t, client), fault.Denied)
 	is.Equal(server.lookups.Load(), int64(2)) // within the pause none goes out
 
 	server.set(canned{200, active}, canned{200, lookedUp})
 	is.NoErr(os.WriteFile(file, []byte("s.canary-3"), 0o600))
-	client, err := vault.Client(t.Context()) // a feature need not wait for the next check
+	used, err := client.API(t.Context()) // a feature need not wait for the next check
 	is.NoErr(err)
-	is.Equal(client.Token(), "s.canary-3")
-	is.Equal(check(t, vault), checks.Reason("")) // the pause is over at once
+	is.Equal(used.Token(), "s.canary-3")
+	is.Equal(check(t, client), fault.Reason("")) // the pause is over at once
 	is.Equal(server.requests[len(server.requests)-1].Header.Get("X-Vault-Token"), "s.canary-3")
 
 	is.NoErr(os.Remove(file))
-	is.Equal(check(t, vault), checks.ReasonMisconfigured)
+	is.Equal(check(t, client), fault.Misconfigured)
 }

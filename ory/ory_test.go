@@ -1,6 +1,7 @@
-package checks_test
+package ory_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -8,37 +9,59 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
-	"coffeebuddy/checks"
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/ory"
 
 	"github.com/matryer/is"
-	ory "github.com/ory/client-go"
+	api "github.com/ory/client-go"
 )
+
+// A canned response.
+type canned struct {
+	status int
+	body   string
+}
+
+func newClient(t *testing.T, base string) *ory.Client {
+	t.Helper()
+	client, err := ory.New(ory.Config{BaseURL: base})
+	is.New(t).NoErr(err)
+	return client
+}
+
+func check(t *testing.T, client *ory.Client) fault.Reason {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	return fault.ReasonOf(client.Ready(ctx))
+}
 
 func TestOryStates(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		when string
 		canned
-		want checks.Reason
+		want fault.Reason
 	}{
 		{"ready", canned{200, `{"status":"ok"}`}, ""},
 		{"ready, with more to say", canned{200, "{\"status\":\"ok\",\"version\":\"v2.3.0\"}\n"}, ""},
-		{"its database is gone", canned{503, `{"error":{"code":500,"status":"Internal Server Error"}}`}, checks.ReasonUnavailable},
-		{"the documented 503", canned{503, `{"errors":{"database":"canary"}}`}, checks.ReasonUnavailable},
-		{"ok with another status", canned{500, `{"status":"ok"}`}, checks.ReasonUnavailable},
-		{"a 204", canned{204, ""}, checks.ReasonUnavailable},
-		{"a 404", canned{404, "canary"}, checks.ReasonUnavailable},
-		{"a 429", canned{429, ""}, checks.ReasonUnavailable},
-		{"an error over 64 KiB", canned{500, strings.Repeat("x", 1<<20)}, checks.ReasonUnavailable},
-		{"a login page", canned{200, "<html>sign in</html>"}, checks.ReasonBadResponse},
-		{"an empty 200", canned{200, ""}, checks.ReasonBadResponse},
-		{"an empty object", canned{200, "{}"}, checks.ReasonBadResponse},
-		{"another word", canned{200, `{"status":"starting"}`}, checks.ReasonBadResponse},
-		{"a list", canned{200, `["status","ok"]`}, checks.ReasonBadResponse},
-		{"two texts", canned{200, `{"status":"ok"}{"status":"ok"}`}, checks.ReasonBadResponse},
-		{"an answer over 64 KiB", canned{200, `{"status":"ok","x":"` + strings.Repeat("x", 64<<10) + `"}`}, checks.ReasonBadResponse},
-		{"a status that redirects nowhere", canned{304, ""}, checks.ReasonUnavailable},
+		{"its database is gone", canned{503, `{"error":{"code":500,"status":"Internal Server Error"}}`}, fault.Unavailable},
+		{"the documented 503", canned{503, `{"errors":{"database":"canary"}}`}, fault.Unavailable},
+		{"ok with another status", canned{500, `{"status":"ok"}`}, fault.Unavailable},
+		{"a 204", canned{204, ""}, fault.Unavailable},
+		{"a 404", canned{404, "canary"}, fault.Unavailable},
+		{"a 429", canned{429, ""}, fault.Unavailable},
+		{"an error over 64 KiB", canned{500, strings.Repeat("x", 1<<20)}, fault.Unavailable},
+		{"a login page", canned{200, "<html>sign in</html>"}, fault.BadResponse},
+		{"an empty 200", canned{200, ""}, fault.BadResponse},
+		{"an empty object", canned{200, "{}"}, fault.BadResponse},
+		{"another word", canned{200, `{"status":"starting"}`}, fault.BadResponse},
+		{"a list", canned{200, `["status","ok"]`}, fault.BadResponse},
+		{"two texts", canned{200, `{"status":"ok"}{"status":"ok"}`}, fault.BadResponse},
+		{"an answer over 64 KiB", canned{200, `{"status":"ok","x":"` + strings.Repeat("x", 64<<10) + `"}`}, fault.BadResponse},
+		{"a status that redirects nowhere", canned{304, ""}, fault.Unavailable},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			t.Parallel()
@@ -48,7 +71,7 @@ func TestOryStates(t *testing.T) {
 				_, _ = io.WriteString(w, test.body)
 			}))
 			defer server.Close()
-			is.Equal(check(t, checks.NewOry(server.URL)), test.want)
+			is.Equal(check(t, newClient(t, server.URL)), test.want)
 		})
 	}
 }
@@ -64,7 +87,7 @@ func TestOryBaseURLMayHaveAPrefixAndSlashes(t *testing.T) {
 				}
 			}))
 			defer server.Close()
-			is.Equal(check(t, checks.NewOry(server.URL+base)), checks.Reason(""))
+			is.Equal(check(t, newClient(t, server.URL+base)), fault.Reason(""))
 		})
 	}
 }
@@ -79,7 +102,7 @@ func TestOryRedirects(t *testing.T) {
 	for _, test := range []struct {
 		when string
 		to   func(self string, hop int) string // where the nth answer points; "" is ready
-		want checks.Reason
+		want fault.Reason
 	}{
 		{"Kratos' admin port", func(_ string, hop int) string {
 			return []string{"/admin/health/ready", ""}[hop]
@@ -87,15 +110,15 @@ func TestOryRedirects(t *testing.T) {
 		{"three on the same host", func(self string, hop int) string {
 			return []string{"/1", self + "/2", "/3", ""}[hop]
 		}, ""},
-		{"four", func(_ string, hop int) string { return fmt.Sprintf("/%d", hop) }, checks.ReasonBadResponse},
-		{"another port", func(string, int) string { return other.URL + "/health/ready" }, checks.ReasonBadResponse},
+		{"four", func(_ string, hop int) string { return fmt.Sprintf("/%d", hop) }, fault.BadResponse},
+		{"another port", func(string, int) string { return other.URL + "/health/ready" }, fault.BadResponse},
 		{"another name for the same host", func(self string, _ int) string {
 			return strings.Replace(self, "127.0.0.1", "localhost", 1) + "/health/ready"
-		}, checks.ReasonBadResponse},
+		}, fault.BadResponse},
 		{"another scheme", func(self string, _ int) string {
 			return strings.Replace(self, "http:", "https:", 1) + "/health/ready"
-		}, checks.ReasonBadResponse},
-		{"no URL at all", func(string, int) string { return "http://%zz" }, checks.ReasonBadResponse},
+		}, fault.BadResponse},
+		{"no URL at all", func(string, int) string { return "http://%zz" }, fault.BadResponse},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			is := is.New(t)
@@ -112,7 +135,7 @@ func TestOryRedirects(t *testing.T) {
 			}))
 			defer server.Close()
 			self = server.URL
-			is.Equal(check(t, checks.NewOry(server.URL)), test.want)
+			is.Equal(check(t, newClient(t, server.URL)), test.want)
 			is.Equal(elsewhere.Load(), int64(0))
 		})
 	}
@@ -127,14 +150,14 @@ func TestOryClientKnowsNoPublicNetwork(t *testing.T) {
 		_, _ = io.WriteString(w, `{"version":"v2.3.0"}`)
 	}))
 	defer server.Close()
-	check := checks.NewOry(server.URL + "/hydra//")
+	check := newClient(t, server.URL+"/hydra//")
 	config := check.Configuration()
 	is.Equal(len(config.Servers), 1)
 	is.Equal(len(config.OperationServers), 0)
 	is.True(config.HTTPClient != http.DefaultClient)
 	is.Equal(check.Configuration(), config) // the same one
 
-	version, _, err := ory.NewAPIClient(config).MetadataAPI.GetVersion(t.Context()).Execute() // as a feature would
+	version, _, err := api.NewAPIClient(config).MetadataAPI.GetVersion(t.Context()).Execute() // as a feature would
 	is.NoErr(err)
 	is.Equal(version.GetVersion(), "v2.3.0")
 	is.Equal(paths, []string{"/hydra/version"})

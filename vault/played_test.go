@@ -1,4 +1,4 @@
-package checks_test
+package vault_test
 
 import (
 	"bufio"
@@ -16,7 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"coffeebuddy/checks"
+	"coffeebuddy/internal/servertest"
+	"coffeebuddy/vault"
 )
 
 // A played Vault needs no network, so that tests of minutes can run on a clock of
@@ -25,7 +26,7 @@ type played struct {
 	lookup canned
 	count  int
 	token  string
-	logs   logBuffer
+	logs   servertest.Logs
 
 	life *life // what answers lookups and renewals instead, if it is not nil
 }
@@ -35,13 +36,14 @@ func vaultPlayedInMemory(t *testing.T, lookup canned) *played {
 	return &played{lookup: lookup, token: "s.canary"}
 }
 
-// check returns a Vault check that is connected to p. Call it within the bubble.
-func (p *played) check() *checks.Vault {
-	vault := checks.NewVault(checks.VaultConfig{
-		Address: "http://vault.test", Token: func(context.Context) (string, error) { return p.token, nil }, Log: p.logs.logger(),
+// client returns a client that is connected to p. Call it within the bubble.
+func (p *played) client(t *testing.T) *vault.Client {
+	t.Helper()
+	client := newClient(t, vault.Config{
+		Address: "http://vault.test", Token: func(context.Context) (string, error) { return p.token, nil }, Log: p.logs.Logger(),
 	})
-	checks.DialVault(vault, p.dial)
-	return vault
+	vault.Dial(client, p.dial)
+	return client
 }
 
 // dial returns the client's end of a connection that answers one request, in the

@@ -1,4 +1,4 @@
-package checks_test
+package ory_test
 
 import (
 	"bufio"
@@ -15,22 +15,28 @@ import (
 	"testing/synctest"
 	"time"
 
-	"coffeebuddy/checks"
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/servertest"
+	"coffeebuddy/ory"
 
 	"github.com/matryer/is"
-	ory "github.com/ory/client-go"
+	api "github.com/ory/client-go"
 )
 
 const introspectPath = "/admin/oauth2/introspect"
 
 // hydra plays Ory Hydra's admin API.
 type hydra struct {
-	mu       sync.Mutex
-	answer   canned
-	ready    canned
-	asked    int
-	requests []string
-	hold     chan struct{} // if it is not nil, an introspection waits for it
+	mu     sync.Mutex
+	answer canned
+	ready  canned
+	asked  int // introspections
+
+	askedReady int
+	requests   []string
+	hold       chan struct{} // if it is not nil, an introspection waits for it
+	good       string        // tokens that begin so are good, whatever the answer
+	takes      time.Duration // by an introspection
 }
 
 const (
@@ -40,14 +46,25 @@ const (
 )
 
 func (h *hydra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.mu.Lock()
 	dump, _ := httputil.DumpRequest(r, true)
-	h.requests = append(h.requests, string(dump))
+	h.mu.Lock()
+	if h.good == "" {
+		h.requests = append(h.requests, string(dump))
+	}
 	answer, hold := h.ready, h.hold
 	if strings.HasSuffix(r.URL.Path, introspectPath) {
 		h.asked++
 		answer = h.answer
+		if h.good != "" && strings.HasPrefix(r.FormValue("token"), h.good) {
+			answer.body = goodToken
+		}
+		if h.takes > 0 {
+			h.mu.Unlock()
+			time.Sleep(h.takes)
+			h.mu.Lock()
+		}
 	} else {
+		h.askedReady++
 		hold = nil
 	}
 	h.mu.Unlock()
@@ -71,20 +88,30 @@ func (h *hydra) questions() int {
 	return h.asked
 }
 
-func introspection(base string, logs *logBuffer) *checks.Introspection {
-	return checks.NewIntrospection(checks.IntrospectionConfig{
-		BaseURL: base, Scope: "events", Audience: "coffeebuddy", Timeout: time.Second, Log: logs.logger(),
+func (h *hydra) readinesses() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.askedReady
+}
+
+func introspection(base string, logs *servertest.Logs) *ory.Introspection {
+	i, err := ory.NewIntrospection(ory.IntrospectionConfig{
+		BaseURL: base, Scope: "events", Audience: "coffeebuddy", Timeout: time.Second, Log: logs.Logger(),
 	})
+	if err != nil {
+		panic(err)
+	}
+	return i
 }
 
 // permission asks about the token "canary".
-func permission(t *testing.T, i *checks.Introspection) (checks.Permission, checks.Reason) {
+func permission(t *testing.T, i *ory.Introspection) (ory.Permission, fault.Reason) {
 	t.Helper()
 	p, err := i.Permission(t.Context(), "canary")
 	if err != nil && strings.Contains(err.Error(), "canary") {
 		t.Errorf("an error shows what it must not: %v", err)
 	}
-	return p, checks.ReasonOf(err)
+	return p, fault.ReasonOf(err)
 }
 
 func TestIntrospection(t *testing.T) {
@@ -94,36 +121,36 @@ func TestIntrospection(t *testing.T) {
 	for _, test := range []struct {
 		when          string
 		answer, ready canned
-		want          checks.Permission
-		reason        checks.Reason
+		want          ory.Permission
+		reason        fault.Reason
 	}{
-		{"a good token", canned{200, goodToken}, up, checks.Permitted, ""},
-		{"the scope alone", active(`,"scope":"events"`), up, checks.Permitted, ""},
-		{"fields that are new", active(`,"scope":"events","new":{"x":[1]}`), up, checks.Permitted, ""},
-		{"this audience among others", active(`,"scope":"events","aud":["x","coffeebuddy"]`), up, checks.Permitted, ""},
+		{"a good token", canned{200, goodToken}, up, ory.Permitted, ""},
+		{"the scope alone", active(`,"scope":"events"`), up, ory.Permitted, ""},
+		{"fields that are new", active(`,"scope":"events","new":{"x":[1]}`), up, ory.Permitted, ""},
+		{"this audience among others", active(`,"scope":"events","aud":["x","coffeebuddy"]`), up, ory.Permitted, ""},
 
-		{"one that is inactive", canned{200, inactive}, up, checks.NotPermitted, ""},
-		{"a refresh token", active(`,"scope":"events","token_use":"refresh_token"`), up, checks.NotPermitted, ""},
-		{"another audience", active(`,"scope":"events","aud":["coffeebuddy2"]`), up, checks.NotPermitted, ""},
-		{"another scope", active(`,"scope":"events.read event"`), up, checks.LacksScope, ""},
-		{"a scope in capitals", active(`,"scope":"EVENTS"`), up, checks.LacksScope, ""},
-		{"no scope", active(``), up, checks.LacksScope, ""},
+		{"one that is inactive", canned{200, inactive}, up, ory.NotPermitted, ""},
+		{"a refresh token", active(`,"scope":"events","token_use":"refresh_token"`), up, ory.NotPermitted, ""},
+		{"another audience", active(`,"scope":"events","aud":["coffeebuddy2"]`), up, ory.NotPermitted, ""},
+		{"another scope", active(`,"scope":"events.read event"`), up, ory.LacksScope, ""},
+		{"a scope in capitals", active(`,"scope":"EVENTS"`), up, ory.LacksScope, ""},
+		{"no scope", active(``), up, ory.LacksScope, ""},
 
-		{"inactive, by a Hydra without its database", canned{200, inactive}, canned{503, `{}`}, checks.NotPermitted, checks.ReasonUnavailable},
-		{"inactive, by something that is no Hydra", canned{200, inactive}, canned{200, "<html>"}, checks.NotPermitted, checks.ReasonBadResponse},
-		{"a good token, by a Hydra that is not ready", canned{200, goodToken}, canned{503, `{}`}, checks.Permitted, ""},
+		{"inactive, by a Hydra without its database", canned{200, inactive}, canned{503, `{}`}, ory.NotPermitted, fault.Unavailable},
+		{"inactive, by something that is no Hydra", canned{200, inactive}, canned{200, "<html>"}, ory.NotPermitted, fault.BadResponse},
+		{"a good token, by a Hydra that is not ready", canned{200, goodToken}, canned{503, `{}`}, ory.Permitted, ""},
 
-		{"an error", canned{500, `{"error":"canary"}`}, up, checks.NotPermitted, checks.ReasonUnavailable},
-		{"a proxy's 401", canned{401, inactive}, up, checks.NotPermitted, checks.ReasonUnavailable},
-		{"Hydra's public API", canned{404, ""}, up, checks.NotPermitted, checks.ReasonUnavailable},
-		{"another success", canned{201, goodToken}, up, checks.NotPermitted, checks.ReasonUnavailable},
-		{"HTML", canned{200, "<html>canary</html>"}, up, checks.NotPermitted, checks.ReasonBadResponse},
-		{"nothing", canned{200, ""}, up, checks.NotPermitted, checks.ReasonBadResponse},
-		{"an empty object", canned{200, "{}"}, up, checks.NotPermitted, checks.ReasonBadResponse},
-		{"a word for a boolean", canned{200, `{"active":"true","scope":"events"}`}, up, checks.NotPermitted, checks.ReasonBadResponse},
-		{"two texts", canned{200, goodToken + goodToken}, up, checks.NotPermitted, checks.ReasonBadResponse},
-		{"null", canned{200, "null"}, up, checks.NotPermitted, checks.ReasonBadResponse},
-		{"over 64 KiB", active(`,"scope":"` + strings.Repeat("x ", 32<<10) + `events"`), up, checks.NotPermitted, checks.ReasonBadResponse},
+		{"an error", canned{500, `{"error":"canary"}`}, up, ory.NotPermitted, fault.Unavailable},
+		{"a proxy's 401", canned{401, inactive}, up, ory.NotPermitted, fault.Unavailable},
+		{"Hydra's public API", canned{404, ""}, up, ory.NotPermitted, fault.Misconfigured},
+		{"another success", canned{201, goodToken}, up, ory.NotPermitted, fault.Unavailable},
+		{"HTML", canned{200, "<html>canary</html>"}, up, ory.NotPermitted, fault.BadResponse},
+		{"nothing", canned{200, ""}, up, ory.NotPermitted, fault.BadResponse},
+		{"an empty object", canned{200, "{}"}, up, ory.NotPermitted, fault.BadResponse},
+		{"a word for a boolean", canned{200, `{"active":"true","scope":"events"}`}, up, ory.NotPermitted, fault.BadResponse},
+		{"two texts", canned{200, goodToken + goodToken}, up, ory.NotPermitted, fault.BadResponse},
+		{"null", canned{200, "null"}, up, ory.NotPermitted, fault.BadResponse},
+		{"over 64 KiB", active(`,"scope":"` + strings.Repeat("x ", 32<<10) + `events"`), up, ory.NotPermitted, fault.BadResponse},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +158,7 @@ func TestIntrospection(t *testing.T) {
 			played := &hydra{answer: test.answer, ready: test.ready}
 			server := httptest.NewServer(played)
 			defer server.Close()
-			var logs logBuffer
+			var logs servertest.Logs
 			p, reason := permission(t, introspection(server.URL+"/ory//", &logs))
 			is.Equal(p, test.want)
 			is.Equal(reason, test.reason)
@@ -151,9 +178,9 @@ func TestIntrospectionIsClientGosOwn(t *testing.T) {
 	server := httptest.NewServer(played)
 	defer server.Close()
 	const token = "ory_at_-._~+/x=="
-	_, err := introspection(server.URL, new(logBuffer)).Permission(t.Context(), token)
+	_, err := introspection(server.URL, new(servertest.Logs)).Permission(t.Context(), token)
 	is.NoErr(err)
-	_, _, err = ory.NewAPIClient(checks.NewOry(server.URL).Configuration()).OAuth2API.IntrospectOAuth2Token(t.Context()).Token(token).Execute()
+	_, _, err = api.NewAPIClient(newClient(t, server.URL).Configuration()).OAuth2API.IntrospectOAuth2Token(t.Context()).Token(token).Execute()
 	is.NoErr(err)
 	is.Equal(len(played.requests), 2)
 	ours := played.requests[0]
@@ -169,22 +196,22 @@ func TestIntrospectionOfAServerThatFails(t *testing.T) {
 	t.Cleanup(elsewhere.Close)
 	for _, test := range []struct {
 		when, url string
-		want      checks.Reason
+		want      fault.Reason
 	}{
-		{"nothing listens", "http://127.0.0.1:1", checks.ReasonRefused},
-		{"it hangs", handWritten(t, hang), checks.ReasonTimeout},
-		{"it closes without an answer", handWritten(t, after("")), checks.ReasonRefused},
-		{"it echoes the request", handWritten(t, after("HTTP/1.1 200 OK\r\ntoken canary\r\n\r\n")), checks.ReasonBadResponse},
-		{"it points to another host", elsewhere.URL, checks.ReasonBadResponse},
+		{"nothing listens", "http://127.0.0.1:1", fault.Refused},
+		{"it hangs", servertest.HandWritten(t, servertest.Hang), fault.Timeout},
+		{"it closes without an answer", servertest.HandWritten(t, servertest.After("")), fault.Refused},
+		{"it echoes the request", servertest.HandWritten(t, servertest.After("HTTP/1.1 200 OK\r\ntoken canary\r\n\r\n")), fault.BadResponse},
+		{"it points to another host", elsewhere.URL, fault.BadResponse},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			t.Parallel()
 			is := is.New(t)
-			var logs logBuffer
+			var logs servertest.Logs
 			i := introspection(test.url, &logs)
 			for range 3 {
 				p, reason := permission(t, i)
-				is.Equal(p, checks.NotPermitted)
+				is.Equal(p, ory.NotPermitted)
 				is.Equal(reason, test.want)
 			}
 			is.Equal(strings.Count(logs.String(), "cannot be asked"), 1)
@@ -210,7 +237,7 @@ func TestIntrospectionOnKeptConnections(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	i := introspection(server.URL, new(logBuffer))
+	i := introspection(server.URL, new(servertest.Logs))
 	for n := range 50 {
 		_, err := i.Permission(t.Context(), fmt.Sprint("token", n))
 		is.NoErr(err)
@@ -227,9 +254,9 @@ func TestIntrospectionOnKeptConnections(t *testing.T) {
 
 // memory connects an Introspection to a played Hydra without a network, for tests on
 // a clock of their own.
-func (h *hydra) memory(t *testing.T) *checks.Introspection {
-	i := introspection("http://hydra.test", new(logBuffer))
-	closeIdle := checks.DialIntrospection(i, func() net.Conn {
+func (h *hydra) memory(t *testing.T) *ory.Introspection {
+	i := introspection("http://hydra.test", new(servertest.Logs))
+	closeIdle := ory.Dial(i, func() net.Conn {
 		client, server := net.Pipe()
 		go func() {
 			defer server.Close()
@@ -259,12 +286,12 @@ func TestAnswersAreKept(t *testing.T) {
 		answer    string
 		questions int
 	}{
-		{"a good token: 30 s", goodToken, 4},
+		{"a good token: refreshed after 20 s", goodToken, 6},
 		{"a bad one: 2 s", inactive, 60},
 		{"one without the scope: 2 s", `{"active":true}`, 60},
 		{"one that expires in 10 s: until then", "10", 12},
-		{"one that expires in 40 s: 30 s", "40", 4},
-		{"one that has expired by our clock: not at all", "-5", 240},
+		{"one that expires in 40 s: refreshed after 20 s", "40", 6},
+		{"one that has expired by our clock: 2 s", "-5", 60},
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -297,14 +324,14 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
 			_, err := i.Permission(impatient, "canary")
-			is.Equal(checks.ReasonOf(err), checks.ReasonTimeout) // who leaves has no answer
+			is.Equal(fault.ReasonOf(err), fault.Timeout) // who leaves has no answer
 		})
 		synctest.Wait() // until he has asked
 		for range 100 {
 			waiting.Go(func() {
 				p, err := i.Permission(t.Context(), "canary")
 				is.NoErr(err)
-				is.Equal(p, checks.Permitted)
+				is.Equal(p, ory.Permitted)
 			})
 		}
 		synctest.Wait()
@@ -316,24 +343,22 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 	})
 }
 
-// TestQuestionsAreBounded in their number under way, on their connections, and in
-// their answers that are kept.
+// TestQuestionsAreBounded in their number under way and in their answers that are cached.
 func TestQuestionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		h := &hydra{answer: canned{200, goodToken}, ready: canned{200, oryReady}, hold: make(chan struct{})}
 		i := h.memory(t)
 		var waiting sync.WaitGroup
-		ask := func(token string) {
-			waiting.Go(func() { _, _ = i.Permission(t.Context(), token) })
-		}
-		for n := range 128 {
-			ask(fmt.Sprint("first", n))
+		for n := range 1024 {
+			waiting.Go(func() { _, _ = i.Permission(t.Context(), fmt.Sprint("first", n)) })
 		}
 		synctest.Wait()
 		is.Equal(h.questions(), 16)
+		began := time.Now()
 		_, err := i.Permission(t.Context(), "one more")
-		is.Equal(checks.ReasonOf(err), checks.ReasonUnavailable) // at once: the clock has not moved
+		is.Equal(fault.ReasonOf(err), fault.Unavailable)
+		is.Equal(time.Since(began), time.Duration(0))
 		close(h.hold)
 		waiting.Wait()
 
@@ -348,7 +373,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 		before := h.questions()
 		p, err := i.Permission(t.Context(), "good")
 		is.NoErr(err)
-		is.Equal(p, checks.Permitted)
+		is.Equal(p, ory.Permitted)
 		is.Equal(h.questions(), before) // bad ones have not pushed it out
 
 		h.set(canned{200, goodToken}, canned{200, oryReady})
@@ -360,9 +385,77 @@ func TestQuestionsAreBounded(t *testing.T) {
 		is.Equal(h.questions(), before)
 		is.Equal(i.Answers(), 4096)
 
-		time.Sleep(3 * time.Second) // which ends the bad ones
+		time.Sleep(3 * time.Second) // which ends the bad ones; the good ones are known for longer
 		_, err = i.Permission(t.Context(), "last")
 		is.NoErr(err)
-		is.True(i.Answers() < 200)
+		is.True(i.Answers() < 1100)
+		time.Sleep(time.Hour)
+		h.set(canned{200, inactive}, canned{200, oryReady})
+		for n := range 4096 {
+			_, err := i.Permission(t.Context(), fmt.Sprint("worse", n))
+			is.NoErr(err)
+		}
+		_, err = i.Permission(t.Context(), "worst")
+		is.NoErr(err)
+		is.Equal(i.Answers(), 4096) // and not the known ones besides
+	})
+}
+
+// TestAGoodAnswerIsUsedWhileItIsRefreshed, by a Hydra that hangs as well, until it ends.
+func TestAGoodAnswerIsUsedWhileItIsRefreshed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		h := &hydra{answer: canned{200, goodToken}, ready: canned{200, oryReady}}
+		i := h.memory(t)
+		_, err := i.Permission(t.Context(), "good")
+		is.NoErr(err)
+		h.mu.Lock()
+		h.hold = make(chan struct{})
+		h.mu.Unlock()
+		for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(100 * time.Millisecond) {
+			p, err := i.Permission(t.Context(), "good")
+			is.NoErr(err)
+			is.Equal(p, ory.Permitted)
+		}
+		is.True(h.questions() > 3 && h.questions() < 10) // one each time the last has failed
+		_, err = i.Permission(t.Context(), "good")
+		is.Equal(fault.ReasonOf(err), fault.Timeout)
+		close(h.hold)
+	})
+}
+
+// TestAFloodOfUnknownTokens neither holds up known tokens, nor keeps new good ones out,
+// nor asks for more of Hydra's readiness than once per TTL.
+func TestAFloodOfUnknownTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		h := &hydra{answer: canned{200, inactive}, ready: canned{200, oryReady}, good: "good", takes: 20 * time.Millisecond}
+		i := h.memory(t)
+		p, err := i.Permission(t.Context(), "good")
+		is.NoErr(err)
+		is.Equal(p, ory.Permitted)
+		began := time.Now()
+		var flood sync.WaitGroup
+		for client := range 300 {
+			flood.Go(func() {
+				for n := 0; time.Since(began) < 5*time.Second; n++ {
+					_, err := i.Permission(t.Context(), fmt.Sprint("made up ", client, " ", n))
+					is.NoErr(err)
+				}
+			})
+		}
+		for n := 0; time.Since(began) < 5*time.Second; n++ {
+			asked := time.Now()
+			p, err := i.Permission(t.Context(), "good")
+			is.NoErr(err)
+			is.Equal(p, ory.Permitted)
+			is.Equal(time.Since(asked), time.Duration(0)) // always from memory
+			p, err = i.Permission(t.Context(), fmt.Sprint("good and new ", n))
+			is.NoErr(err)
+			is.Equal(p, ory.Permitted)
+			time.Sleep(100 * time.Millisecond)
+		}
+		flood.Wait()
+		is.True(h.readinesses() <= 6)
 	})
 }

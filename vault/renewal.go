@@ -1,4 +1,4 @@
-package checks
+package vault
 
 import (
 	"context"
@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"time"
 
-	vault "github.com/hashicorp/vault/api"
+	"coffeebuddy/internal/fault"
+
+	"github.com/hashicorp/vault/api"
 )
 
 const (
@@ -95,7 +97,7 @@ func (r renewal) ends(l lease, full time.Duration, asked time.Time) renewal {
 func (r renewal) slack() time.Duration { return min(2*time.Second, r.full/4) }
 
 // failed returns the renewal after one that failed for a reason.
-func (r renewal) failed(token string, reason Reason, now time.Time) renewal {
+func (r renewal) failed(token string, reason fault.Reason, now time.Time) renewal {
 	if token != r.token {
 		return r
 	}
@@ -115,69 +117,72 @@ func (r renewal) warns(now time.Time) bool {
 	return r.why != "" && !r.warned && !now.Before(r.warnAt) && now.Before(r.expires)
 }
 
-// tend starts the token's renewal if that is due, and warns if it comes to its end.
-func (v *Vault) tend(client *vault.Client, token string) {
-	now := time.Now()
-	v.tending.Lock()
-	known := v.renewal.token == token
-	renews := known && !v.renewing && v.renewal.isDue(now)
-	v.renewing = v.renewing || renews
-	v.tending.Unlock()
-	if renews {
-		go v.renew(client, token)
-	}
-	v.warn(now)
+// TokenExpiry returns when the token expires, the zero time for never and as long as
+// it has not been looked up.
+func (c *Client) TokenExpiry() time.Time {
+	c.tending.Lock()
+	defer c.tending.Unlock()
+	return c.renewal.expires
 }
 
-// renew renews the token once, and decides when that is done again.
-func (v *Vault) renew(client *vault.Client, token string) {
-	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
-	defer cancel()
-	asked := time.Now()
-	lease, err := renewToken(ctx, client)
-	v.tending.Lock()
-	v.renewing = false
-	if err == nil {
-		v.renewal = v.renewal.succeeded(token, lease, asked)
-	} else {
-		v.renewal = v.renewal.failed(token, ReasonOf(err), time.Now())
+// tend starts the token's renewal if that is due, and warns if it comes to its end.
+func (c *Client) tend(client *api.Client, token string) {
+	now := time.Now()
+	c.tending.Lock()
+	due := c.renewal.token == token && c.renewal.isDue(now)
+	c.tending.Unlock()
+	if due {
+		c.renew(client, token)
 	}
-	v.tending.Unlock()
-	v.warn(time.Now())
+	c.warn(now)
+}
+
+// renew renews the token once, beside whoever found it due, and decides when that is
+// done again.
+func (c *Client) renew(client *api.Client, token string) {
+	asked := time.Now()
+	var renewed lease
+	c.renews.Start(context.Background(), func(ctx context.Context) (err error) {
+		renewed, err = renewToken(ctx, client)
+		return err
+	}, func(err error) {
+		c.tending.Lock()
+		if err == nil {
+			c.renewal = c.renewal.succeeded(token, renewed, asked)
+		} else {
+			c.renewal = c.renewal.failed(token, fault.ReasonOf(err), time.Now())
+		}
+		c.tending.Unlock()
+		c.warn(time.Now())
+	})
 }
 
 // warn logs, once, that the token expires.
-func (v *Vault) warn(now time.Time) {
-	v.tending.Lock()
-	r := v.renewal
+func (c *Client) warn(now time.Time) {
+	c.tending.Lock()
+	r := c.renewal
 	warns := r.warns(now)
-	v.renewal.warned = r.warned || warns
-	v.tending.Unlock()
+	c.renewal.warned = r.warned || warns
+	c.tending.Unlock()
 	if warns {
-		v.config.Log.Warn("the Vault token expires soon", "expires_at", r.expires.UTC().Truncate(time.Second), "why", r.why)
+		c.config.Log.Warn("the Vault token expires soon", "expires_at", r.expires.UTC().Truncate(time.Second), "why", r.why)
 	}
 }
 
 // renewToken renews the client's token for what Vault gives it by default.
-// A panic is an error: the goroutine is nobody's who could recover it.
-func renewToken(ctx context.Context, client *vault.Client) (l lease, err error) {
-	defer func() {
-		if recover() != nil {
-			l, err = lease{}, Fail(ReasonBadResponse, "reading the answer to a renewal panicked")
-		}
-	}()
+func renewToken(ctx context.Context, client *api.Client) (lease, error) {
 	secret, err := client.Auth().Token().RenewSelfWithContext(ctx, 0)
-	if answered, ok := errors.AsType[*vault.ResponseError](err); ok { // its text quotes the URL and the body
+	if answered, ok := errors.AsType[*api.ResponseError](err); ok { // its text quotes the URL and the body
 		if answered.StatusCode == http.StatusForbidden {
-			return lease{}, Fail(ReasonDenied, "Vault refuses the token's renewal of itself")
+			return lease{}, fault.New(fault.Denied, "Vault refuses the token's renewal of itself")
 		}
-		return lease{}, statusError(answered.StatusCode)
+		return lease{}, fault.Status(answered.StatusCode)
 	}
 	if err != nil {
-		return lease{}, classify(err)
+		return lease{}, fault.Of(err)
 	}
 	if secret == nil || secret.Auth == nil {
-		return lease{}, Fail(ReasonBadResponse, "renew-self did not answer as Vault does")
+		return lease{}, fault.New(fault.BadResponse, "renew-self did not answer as Vault does")
 	}
 	ttl := seconds(int64(secret.Auth.LeaseDuration))
 	return lease{ttl: ttl, full: ttl, renewable: secret.Auth.Renewable}, nil

@@ -1,0 +1,71 @@
+// Package servertest has servers that misbehave below HTTP, and a log to look into, for
+// the tests of the clients and of the checks.
+package servertest
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+)
+
+// HandWritten serves each connection by a function, without being an HTTP server, and
+// returns its URL.
+func HandWritten(t testing.TB, serve func(net.Conn)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+// After reads what the client sends first, writes an answer and closes.
+func After(answer string) func(net.Conn) {
+	return func(conn net.Conn) {
+		defer conn.Close()
+		_, _ = conn.Read(make([]byte, 4096))
+		_, _ = io.WriteString(conn, answer)
+	}
+}
+
+// Hang holds a connection until the client gives up.
+func Hang(conn net.Conn) {
+	defer conn.Close()
+	_, _ = io.Copy(io.Discard, conn)
+}
+
+// Logs collects JSON lines from several goroutines.
+type Logs struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+// Logger returns a logger that writes to the buffer, at every level.
+func (l *Logs) Logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (l *Logs) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(line)
+}
+
+func (l *Logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.String()
+}

@@ -1,0 +1,84 @@
+// Package single runs work that several callers want and only one should do: one run at
+// a time, in a goroutine of its own, whose panic is an error.
+package single
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"coffeebuddy/internal/fault"
+)
+
+// A Work runs at most once at a time. Set its fields before the first use.
+type Work struct {
+	Name    string        // what the log calls it, such as "renewal of the Vault token"
+	Timeout time.Duration // of one run; must not be 0
+	Log     *slog.Logger  // must not be nil
+	OnPanic func()        // counts panics; nil counts none
+
+	mu    sync.Mutex
+	ended chan struct{} // closed when the run under way ends; nil if there is none
+}
+
+// Start starts a run, unless one is under way, and returns a channel that is closed when
+// the run has ended. It calls do, and then done with do's error; a panic of do is an
+// error, too, and is logged. The run has ctx' values, but neither its deadline nor its
+// end: a caller that leaves changes nothing for the others.
+func (w *Work) Start(ctx context.Context, do func(context.Context) error, done func(error)) (ended <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended != nil {
+		return w.ended
+	}
+	over := make(chan struct{})
+	w.ended = over
+	go func() {
+		defer func() {
+			w.mu.Lock()
+			w.ended = nil
+			w.mu.Unlock()
+			close(over)
+		}()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.Timeout)
+		defer cancel()
+		done(w.guard(ctx, do))
+	}()
+	return over
+}
+
+// Running returns the channel of the run under way, nil if there is none.
+func (w *Work) Running() (ended <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended == nil {
+		return nil // and not a channel that is nil
+	}
+	return w.ended
+}
+
+// guard calls do and turns a panic into an error and a log line. The line has the panic's
+// own text only where that is the runtime's: any other text may hold what was being
+// handled.
+func (w *Work) guard(ctx context.Context, do func(context.Context) error) (err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		what := fmt.Sprintf("%T", p)
+		if e, ok := p.(runtime.Error); ok {
+			what = e.Error()
+		}
+		w.Log.Error("a panic was recovered", "in", w.Name, "panic", what, "stack", string(debug.Stack()))
+		if w.OnPanic != nil {
+			w.OnPanic()
+		}
+		err = fault.New(fault.BadResponse, w.Name+" panicked")
+	}()
+	return do(ctx)
+}

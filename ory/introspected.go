@@ -1,0 +1,143 @@
+package ory
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"coffeebuddy/internal/fault"
+)
+
+// nbfLeeway is by how much the clocks of Hydra and the function may differ: a token that
+// was issued a moment ago is not refused.
+const nbfLeeway = time.Second
+
+// An introspected is an introspection response (RFC 7662, section 2.2). Its members are
+// read one by one, when they are needed, so that no other can break it.
+type introspected struct {
+	active  bool
+	members map[string]json.RawMessage
+}
+
+func parseIntrospected(body []byte) (introspected, error) {
+	var members map[string]json.RawMessage
+	err := json.Unmarshal(body, &members)
+	active := string(members["active"])
+	if err != nil || active != "true" && active != "false" {
+		return introspected{}, fault.New(fault.BadResponse, "introspection did not answer as Ory does")
+	}
+	return introspected{active == "true", members}, nil
+}
+
+// unreadable is the server's fault: of a member that is needed, the response has
+// something that it cannot be.
+func unreadable(member string) error {
+	return fault.New(fault.BadResponse, "introspection answered with an unreadable "+member)
+}
+
+// judge says what an active token is good for, and when it ends, the zero time for never.
+// Its error is the server's fault.
+func (t introspected) judge(scope, audience string, now time.Time) (permission Permission, end time.Time, err error) {
+	end, err = t.time("exp")
+	switch {
+	case err != nil:
+		return NotPermitted, end, err
+	case !end.IsZero() && !now.Before(end):
+		return NotPermitted, end, nil
+	}
+	switch begin, err := t.time("nbf"); {
+	case err != nil:
+		return NotPermitted, end, err
+	case now.Add(nbfLeeway).Before(begin):
+		return NotPermitted, end, nil
+	}
+	switch use, err := t.texts("token_use"); { // Hydra's own: a refresh token is introspected, too
+	case err != nil:
+		return NotPermitted, end, err
+	case len(use) > 0 && (len(use) > 1 || use[0] != "" && use[0] != "access_token"):
+		return NotPermitted, end, nil
+	}
+	switch audiences, err := t.texts("aud"); {
+	case err != nil:
+		return NotPermitted, end, err
+	case len(audiences) > 0 && !slices.Contains(audiences, audience):
+		return NotPermitted, end, nil
+	}
+	scopes, err := t.scopes()
+	switch {
+	case err != nil:
+		return NotPermitted, end, err
+	case !slices.Contains(scopes, scope):
+		return LacksScope, end, nil
+	}
+	return Permitted, end, nil
+}
+
+// untimely reports whether the token is refused because of its times.
+func (t introspected) untimely(now time.Time) bool {
+	end, _ := t.time("exp")
+	begin, _ := t.time("nbf")
+	return !end.IsZero() && !now.Before(end) || now.Add(nbfLeeway).Before(begin)
+}
+
+// wildcard reports whether one of the token's scopes may cover others.
+func (t introspected) wildcard() bool {
+	scopes, err := t.scopes()
+	return err == nil && slices.ContainsFunc(scopes, func(s string) bool { return strings.Contains(s, "*") })
+}
+
+// scopes are a text with spaces; some servers send a list.
+func (t introspected) scopes() ([]string, error) {
+	texts, err := t.texts("scope")
+	return strings.Fields(strings.Join(texts, " ")), err
+}
+
+// texts returns a member that is a text or a list of texts, nil if it is not there.
+func (t introspected) texts(member string) ([]string, error) {
+	raw := t.members[member]
+	if raw == nil || string(raw) == "null" {
+		return nil, nil
+	}
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return []string{one}, nil
+	}
+	var many []*string
+	if json.Unmarshal(raw, &many) != nil {
+		return nil, unreadable(member)
+	}
+	texts := make([]string, len(many))
+	for i, text := range many {
+		if text == nil {
+			return nil, unreadable(member)
+		}
+		texts[i] = *text
+	}
+	return texts, nil
+}
+
+// time returns a member that is a number of seconds since 1970, with or without a
+// fraction, the zero time if it is not there.
+func (t introspected) time(member string) (time.Time, error) {
+	raw := string(t.members[member])
+	if raw == "" || raw == "null" {
+		return time.Time{}, nil
+	}
+	if text, ok := strings.CutPrefix(raw, `"`); ok { // which some servers send
+		raw = strings.TrimSuffix(text, `"`)
+		if strings.Trim(raw, "0123456789") != "" {
+			return time.Time{}, unreadable(member)
+		}
+	}
+	seconds, err := strconv.ParseFloat(raw, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return time.Time{}, unreadable(member)
+	}
+	const farthest = 1 << 40 // seconds
+	whole, fraction := math.Modf(max(0, min(seconds, farthest)))
+	return time.Unix(int64(whole), int64(fraction*1e9)), nil
+}

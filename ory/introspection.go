@@ -1,0 +1,442 @@
+package ory
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/single"
+	"coffeebuddy/internal/transport"
+
+	api "github.com/ory/client-go"
+)
+
+const (
+	// grantedFor is how long a positive answer is cached, capped by the token's expiry.
+	// Revocation takes effect within this time.
+	grantedFor = 30 * time.Second
+
+	// refreshAfter is the age at which a positive answer is asked for again, beside the
+	// request that finds it that old. It is used meanwhile, until grantedFor.
+	refreshAfter = 20 * time.Second
+
+	// refreshPause is the pause after a refresh that failed.
+	refreshPause = time.Second
+
+	// refusedFor is how long a negative answer is cached: long enough for a sender that
+	// retries in a loop, short enough for one that has just been granted the scope.
+	refusedFor = 2 * time.Second
+
+	// knownFor is how long a token is known by its last positive answer, so that asking
+	// about it does not compete with unknown tokens.
+	knownFor = 10 * time.Minute
+
+	// answersLimit is how many answers are cached. unknownLimit is how many questions
+	// about unknown tokens may wait; questionsLimit how many are under way at a time, and
+	// as many again about known ones.
+	answersLimit   = 4096
+	unknownLimit   = 1024
+	questionsLimit = 16
+
+	// usableFor is how long a successful [Introspection.Check] is believed.
+	usableFor = 30 * time.Second
+)
+
+// A Permission is what Ory's answer about an access token means.
+type Permission int
+
+// The permissions. The zero value permits nothing.
+const (
+	NotPermitted Permission = iota // expired, revoked, not yet valid, no access token, of another audience, or unknown
+	LacksScope                     // good, but without the scope
+	Permitted
+)
+
+// IntrospectionConfig is what an [Introspection] asks for.
+type IntrospectionConfig struct {
+	BaseURL  string        // of Hydra's admin API; it may have a path prefix and trailing slashes. There is no default
+	Scope    string        // one scope that a token must have; there is no default
+	Audience string        // must be among a token's audiences, if that has any; there is no default
+	Timeout  time.Duration // of one question; 0 is 2 s
+	TTL      time.Duration // how long Hydra's own readiness is believed; 0 is 1 s
+	Log      *slog.Logger  // nil discards
+	OnPanic  func()        // counts panics; nil counts none
+}
+
+// Introspection asks an Ory Hydra what access tokens are good for (RFC 7662). Answers
+// are cached for 30 s, or 2 s if they refuse, under a hash of the token. There is one
+// question about a token at a time, whoever waits for it. A flood of unknown tokens
+// holds up neither known ones nor their refresh.
+type Introspection struct {
+	config         IntrospectionConfig
+	api            *api.Configuration
+	known, unknown chan struct{} // a slot for each question under way
+
+	asksReadiness single.Work
+	asksUsability single.Work
+
+	mu         sync.Mutex
+	answers    map[[sha256.Size]byte]*answer
+	waiting    int          // questions about unknown tokens
+	swept      time.Time    // when answers that are too old were last dropped
+	trouble    fault.Reason // of the last question, "" if it was answered
+	ready      error        // Hydra's readiness, as of the last question that began at readyAt
+	readyAt    time.Time
+	usable     error // of the last Check, until usableTill
+	usableTill time.Time
+	complained time.Time // when a token was last found active and yet expired
+}
+
+// answer is what is known of a token. Introspection's lock guards it.
+type answer struct {
+	asks       single.Work // one question at a time
+	permission Permission
+	err        error     // of the last question
+	until      time.Time // when it is too old; zero before the first answer
+	refresh    time.Time // when a positive one is asked for again
+}
+
+// errBusy is the answer where none of the slots for questions became free in time.
+var errBusy = fault.New(fault.Unavailable, "too many questions are under way")
+
+// NewIntrospection returns an Introspection that connects to nothing before it is
+// first asked.
+func NewIntrospection(config IntrospectionConfig) (*Introspection, error) {
+	switch {
+	case config.BaseURL == "":
+		return nil, errors.New("ory: a base URL must be given")
+	case config.Scope == "":
+		return nil, errors.New("ory: a scope must be given")
+	case config.Audience == "":
+		return nil, errors.New("ory: an audience must be given")
+	}
+	if config.Timeout == 0 {
+		config.Timeout = 2 * time.Second
+	}
+	if config.TTL == 0 {
+		config.TTL = time.Second
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	kept := transport.New(nil)
+	kept.DisableKeepAlives = false // there may be hundreds of questions a second
+	kept.MaxConnsPerHost = 2*questionsLimit + 2
+	kept.MaxIdleConnsPerHost = kept.MaxConnsPerHost
+	kept.IdleConnTimeout = 10 * time.Second
+	i := &Introspection{
+		config:  config,
+		api:     newConfiguration(strings.TrimRight(config.BaseURL, "/"), kept),
+		known:   make(chan struct{}, questionsLimit),
+		unknown: make(chan struct{}, questionsLimit),
+		answers: make(map[[sha256.Size]byte]*answer),
+	}
+	i.asksReadiness = i.work("question about Ory's readiness")
+	i.asksUsability = i.work("check of introspection")
+	return i, nil
+}
+
+func (i *Introspection) work(name string) single.Work {
+	return single.Work{Name: name, Timeout: i.config.Timeout, Log: i.config.Log, OnPanic: i.config.OnPanic}
+}
+
+// Permission says what a token is good for, or why Ory cannot be asked. A caller that
+// leaves changes nothing for others who wait for the same answer.
+func (i *Introspection) Permission(ctx context.Context, token string) (Permission, error) {
+	key := sha256.Sum256([]byte(token))
+	i.mu.Lock()
+	a, now := i.answers[key], time.Now()
+	if a != nil && now.Before(a.until) {
+		permission := a.permission
+		if permission == Permitted && !now.Before(a.refresh) {
+			i.ask(ctx, key, a, token)
+		}
+		i.mu.Unlock()
+		return permission, nil
+	}
+	if a == nil || !a.until.IsZero() && a.permission != Permitted {
+		if i.waiting >= unknownLimit {
+			i.mu.Unlock()
+			return NotPermitted, errBusy
+		}
+		a = &answer{asks: i.work("introspection")}
+		i.answers[key] = a
+		i.waiting++
+	}
+	answered := i.ask(ctx, key, a, token)
+	i.mu.Unlock()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return NotPermitted, fault.Of(ctx.Err())
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if a.err != nil {
+		return NotPermitted, a.err
+	}
+	return a.permission, nil
+}
+
+// ask starts a question about a token, or joins the one under way. The lock is held.
+func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answer, token string) (answered <-chan struct{}) {
+	known, slots := a.permission == Permitted, i.unknown
+	if known {
+		slots = i.known
+	}
+	var (
+		permission Permission
+		asked      time.Time
+		until      time.Time
+	)
+	return a.asks.Start(ctx, func(ctx context.Context) (err error) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return errBusy
+		}
+		asked = time.Now()
+		permission, until, err = i.introspect(ctx, token, known, asked)
+		return err
+	}, func(err error) {
+		i.mu.Lock()
+		if !known {
+			i.waiting--
+		}
+		now := time.Now()
+		a.err = err
+		switch {
+		case err == nil:
+			a.permission, a.until, a.refresh = permission, until, asked.Add(refreshAfter)
+			if !a.until.After(a.refresh) {
+				a.refresh = a.until // it ends with its token
+			}
+		case known:
+			a.refresh = now.Add(refreshPause)
+		}
+		if !known && err != nil || !i.room(a, now) {
+			delete(i.answers, key)
+		}
+		before := i.trouble
+		if !errors.Is(err, errBusy) {
+			i.trouble = fault.ReasonOf(err)
+		}
+		trouble := i.trouble
+		i.mu.Unlock()
+		switch {
+		case trouble != "" && trouble != before:
+			i.config.Log.Warn("Ory cannot be asked about tokens", "reason", string(trouble), "detail", fault.Of(err).Detail)
+		case trouble == "" && before != "":
+			i.config.Log.Info("Ory can be asked about tokens again")
+		}
+	})
+}
+
+// room makes room for an answer, and reports whether there is any. Negative answers never
+// evict others: anyone can produce an unlimited number of them. The lock is held.
+func (i *Introspection) room(a *answer, now time.Time) bool {
+	if len(i.answers) <= answersLimit {
+		return true
+	}
+	if now.Sub(i.swept) >= time.Second {
+		i.swept = now
+		for key, old := range i.answers {
+			if !old.until.IsZero() && old.gone(now) {
+				delete(i.answers, key)
+			}
+		}
+	}
+	if len(i.answers) <= answersLimit || a.permission != Permitted {
+		return len(i.answers) <= answersLimit
+	}
+	for key, old := range i.answers {
+		if !old.until.IsZero() && old != a {
+			delete(i.answers, key)
+			break
+		}
+	}
+	return true
+}
+
+// gone reports whether nothing more is to be known from an answer.
+func (a *answer) gone(now time.Time) bool {
+	if a.permission == Permitted {
+		return now.Sub(a.until) > knownFor
+	}
+	return !now.Before(a.until)
+}
+
+// introspect asks about a token, and returns until when the answer holds.
+func (i *Introspection) introspect(ctx context.Context, token string, known bool, asked time.Time) (Permission, time.Time, error) {
+	t, err := i.question(ctx, url.Values{"token": {token}})
+	if err != nil {
+		return NotPermitted, asked, err
+	}
+	refused := asked.Add(refusedFor)
+	if !t.active {
+		// A Hydra that has lost its database knows no token and says so with a 200. Its
+		// no counts only while it is ready: a sender that is refused does not try again,
+		// and a good event would be lost. Of a token that was good it is asked after the
+		// no; for the others, which may be many, once per TTL.
+		since := time.Now()
+		if !known {
+			since = since.Add(-i.config.TTL)
+		}
+		return NotPermitted, refused, i.readySince(ctx, since)
+	}
+	permission, end, err := t.judge(i.config.Scope, i.config.Audience, asked)
+	switch {
+	case err != nil:
+		return NotPermitted, asked, err
+	case permission == Permitted:
+		return Permitted, earlier(end, asked.Add(grantedFor)), nil
+	case permission == LacksScope && t.wildcard():
+		return i.wildcard(ctx, token, end, asked)
+	}
+	if permission == NotPermitted && t.untimely(asked) {
+		i.complain(asked)
+	}
+	return permission, refused, nil
+}
+
+// wildcard asks whether a granted scope such as events.* covers the one that is needed:
+// how Hydra reads it depends on its own configuration (strategies.scope).
+func (i *Introspection) wildcard(ctx context.Context, token string, end, asked time.Time) (Permission, time.Time, error) {
+	t, err := i.question(ctx, url.Values{"token": {token}, "scope": {i.config.Scope}})
+	switch {
+	case err != nil:
+		return NotPermitted, asked, err
+	case t.active:
+		return Permitted, earlier(end, asked.Add(grantedFor)), nil
+	}
+	return LacksScope, asked.Add(refusedFor), nil
+}
+
+// earlier returns the earlier of two times, of which the first may be zero for none.
+func earlier(end, until time.Time) time.Time {
+	if !end.IsZero() && end.Before(until) {
+		return end
+	}
+	return until
+}
+
+// complain logs, at most once a minute, that Ory and the function disagree about time.
+func (i *Introspection) complain(now time.Time) {
+	i.mu.Lock()
+	complain := now.Sub(i.complained) >= time.Minute
+	if complain {
+		i.complained = now
+	}
+	i.mu.Unlock()
+	if complain {
+		i.config.Log.Warn("a token was refused that Ory calls active, because it has expired or is not yet valid by the function's clock: compare the clocks")
+	}
+}
+
+// readySince returns Hydra's readiness, by a question that began at or after since.
+func (i *Introspection) readySince(ctx context.Context, since time.Time) error {
+	for {
+		i.mu.Lock()
+		if !i.readyAt.Before(since) {
+			defer i.mu.Unlock()
+			return i.ready
+		}
+		i.mu.Unlock()
+		var began time.Time
+		answered := i.asksReadiness.Start(ctx, func(ctx context.Context) error {
+			began = time.Now()
+			return ready(ctx, i.api.HTTPClient, i.base()+"/health/ready")
+		}, func(err error) {
+			i.mu.Lock()
+			defer i.mu.Unlock()
+			i.ready, i.readyAt = err, began
+		})
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return fault.Of(ctx.Err())
+		}
+	}
+}
+
+// Check says whether Ory can be asked about tokens at all. It asks about one that is
+// none, at most every 30 s once that has succeeded.
+func (i *Introspection) Check(ctx context.Context) error {
+	i.mu.Lock()
+	if time.Now().Before(i.usableTill) {
+		defer i.mu.Unlock()
+		return i.usable
+	}
+	i.mu.Unlock()
+	checked := i.asksUsability.Start(ctx, func(ctx context.Context) error {
+		_, err := i.question(ctx, url.Values{"token": {"coffeebuddy-asks-whether-it-can-ask"}})
+		return err
+	}, func(err error) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.usable, i.usableTill = err, time.Time{}
+		if err == nil {
+			i.usableTill = time.Now().Add(usableFor)
+		}
+	})
+	select {
+	case <-checked:
+	case <-ctx.Done():
+		return fault.Of(ctx.Err())
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.usable
+}
+
+func (i *Introspection) base() string { return i.api.Servers[0].URL }
+
+// question sends the request of client-go's OAuth2API.IntrospectOAuth2Token, from its
+// configuration. A test compares the two. The call itself is not linked: with it come
+// all of its API's calls, 4.4 MB of binary.
+//
+// The first question asks for no scope: Hydra would say of a token without it that it
+// is inactive.
+func (i *Introspection) question(ctx context.Context, form url.Values) (introspected, error) {
+	server, err := i.api.ServerURLWithContext(ctx, "OAuth2APIService.IntrospectOAuth2Token")
+	if err != nil {
+		return introspected{}, fault.New(fault.Misconfigured, "ORY_BASE_URL: no request can be made of it")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server+"/admin/oauth2/introspect", strings.NewReader(form.Encode()))
+	if err != nil { // its text quotes the URL
+		return introspected{}, fault.New(fault.Misconfigured, "ORY_BASE_URL: no request can be made of it")
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", i.api.UserAgent)
+	// Not sent, but net/http then asks once more where a kept connection turns out to be
+	// closed: a question changes nothing.
+	req.Header["X-Idempotency-Key"] = nil
+	resp, err := i.api.HTTPClient.Do(req)
+	if err != nil {
+		return introspected{}, fault.Of(err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return introspected{}, fault.New(fault.Misconfigured,
+			"ORY_BASE_URL must be Hydra's admin URL where a scope is asked for: there is no token introspection at it")
+	default:
+		return introspected{}, fault.Status(resp.StatusCode)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return introspected{}, fault.Of(err)
+	}
+	return parseIntrospected(body)
+}

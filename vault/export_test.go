@@ -1,0 +1,20 @@
+package vault
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"coffeebuddy/internal/transport"
+)
+
+// Dial makes a client connect by dial, for tests on a clock of their own: a real socket
+// would stop that clock.
+func Dial(c *Client, dial func() net.Conn) {
+	clients, err := c.clients()
+	if err != nil {
+		panic(err)
+	}
+	next := clients.identified.CloneConfig().HttpClient.Transport.(transport.Bounded).Next.(*http.Transport)
+	next.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(), nil }
+}

@@ -1,0 +1,94 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/transport"
+)
+
+// A KV names a secret, or one value of it, in a secrets engine of the type KV, version 2.
+type KV struct {
+	Mount string // where the engine is mounted, such as secret
+	Path  string // of the secret in it, such as coffeebuddy/slack
+	Key   string // of the value in the secret; "" for all of it
+}
+
+// Read returns the newest version of a value, with the function's token. The text of its
+// error holds nothing of the response. Its reason is denied for a token or a policy that
+// does not allow it, misconfigured for what is not there.
+func (c *Client) Read(ctx context.Context, kv KV) (string, error) {
+	value, _, err := c.ReadVersion(ctx, kv, 0)
+	return value, err
+}
+
+// ReadVersion is [Client.Read] for one version of the secret, 0 for the newest. It also
+// returns which version that is.
+func (c *Client) ReadVersion(ctx context.Context, kv KV, version int) (string, int, error) {
+	values, version, err := c.secret(ctx, kv, version)
+	if err != nil {
+		return "", 0, err
+	}
+	value, ok := values[kv.Key].(string)
+	if !ok || value == "" {
+		return "", 0, fault.New(fault.Misconfigured, "the secret has no text under its key")
+	}
+	return value, version, nil
+}
+
+// Secret returns the texts of the newest version of a secret by their keys, whatever the
+// Key. What is no text is left out.
+func (c *Client) Secret(ctx context.Context, kv KV) (map[string]string, error) {
+	values, _, err := c.secret(ctx, kv, 0)
+	if err != nil {
+		return nil, err
+	}
+	texts := make(map[string]string, len(values))
+	for key, value := range values {
+		if text, ok := value.(string); ok {
+			texts[key] = text
+		}
+	}
+	return texts, nil
+}
+
+// secretLimit is the size of the largest response with a secret, in bytes: Vault keeps up
+// to 1 MiB by default, and metadata comes with it.
+const secretLimit = 2 << 20
+
+func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[string]any, is int, err error) {
+	client, err := c.API(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var query map[string][]string
+	if version != 0 {
+		query = map[string][]string{"version": {strconv.Itoa(version)}}
+	}
+	status, body, err := read(transport.WithLimit(ctx, secretLimit), client, kv.Mount+"/data/"+kv.Path, query)
+	switch {
+	case err != nil:
+		return nil, 0, c.heal(err)
+	case status == http.StatusForbidden:
+		return nil, 0, fault.New(fault.Denied, "Vault refuses to read the secret")
+	case status == http.StatusNotFound:
+		return nil, 0, fault.New(fault.Misconfigured, "Vault has no such secret, or it was deleted")
+	case status != http.StatusOK:
+		return nil, 0, fault.Status(status) // 503 where it is sealed
+	}
+	var answer struct {
+		Data struct {
+			Data     map[string]any `json:"data"`
+			Metadata struct {
+				Version int `json:"version"`
+			} `json:"metadata"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Data.Data == nil {
+		return nil, 0, fault.New(fault.BadResponse, "the secret did not come as from a KV engine of version 2")
+	}
+	return answer.Data.Data, answer.Data.Metadata.Version, nil
+}
