@@ -2,6 +2,8 @@ package coffeebuddy
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"coffeebuddy/checks"
@@ -29,7 +31,11 @@ func addSlack(e *events.Events, h *handler.Handler, settings Settings, client *v
 			if client == nil {
 				return "", 0, checks.Fail(checks.ReasonMisconfigured, "Vault's settings are missing or wrong")
 			}
-			return client.ReadVersion(ctx, *kv, version)
+			secret, read, err := client.ReadVersion(ctx, *kv, version)
+			if errors.Is(err, vault.ErrNotFound) {
+				err = fmt.Errorf("%w: %w", err, slack.ErrNoVersion)
+			}
+			return secret, read, err
 		}
 	}
 	return slack.New(e, config)

@@ -49,14 +49,35 @@ func (s *secrets) version(ctx context.Context, version int) (string, error) {
 	case <-ctx.Done():
 		return "", errNoSecret
 	}
-	if h, ok := s.knows(version); ok {
-		return h.secret()
+	known, fresh := s.knows(version)
+	if fresh {
+		return known.secret()
 	}
-	if !s.mayAsk() {
-		return "", errNoSecret
+	if s.mayAsk() {
+		text, err := s.readVersion(ctx, version)
+		if read, ok := s.learn(version, text, err); ok {
+			return read.secret()
+		}
 	}
+	if known.reveal != nil { // the current version, as far as could be seen
+		return known.secret()
+	}
+	return "", errNoSecret
+}
+
+// readVersion reads a version. That there is none is believed only of a secret that is
+// there: a wrong path, or Vault's policy, must not refuse events for good.
+func (s *secrets) readVersion(ctx context.Context, version int) (string, error) {
 	text, _, err := s.try(ctx, version)
-	return s.learn(version, text, err)
+	if !errors.Is(err, ErrNoVersion) {
+		return text, err
+	}
+	if _, _, ok := s.signer(); !ok {
+		if _, _, err := s.try(ctx, 0); err != nil {
+			return "", errNoSecret
+		}
+	}
+	return "", ErrNoVersion
 }
 
 // turn returns the channel that holds one while a version is read.
@@ -70,18 +91,21 @@ func (s *secrets) turn() chan struct{} {
 	return s.versions.asking
 }
 
-// knows returns what is known of a version, and whether anything is.
-func (s *secrets) knows(version int) (held, bool) {
+// knows returns what is known of a version, and whether that is fresh enough not to ask.
+func (s *secrets) knows(version int) (known held, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	for _, h := range []held{s.current, s.previous} {
-		if h.version == version && h.good(now) {
-			return h, true
-		}
+	if h := s.versions.known[version]; now.Before(h.until) {
+		return h, true
 	}
-	h, ok := s.versions.known[version]
-	return h, ok && now.Before(h.until)
+	if h := s.previous; h.version == version && h.good(now) {
+		return h, true
+	}
+	if h := s.current; h.version == version && h.good(now) {
+		return h, h.until.Sub(now) > maxAge-versionAge
+	}
+	return held{}, false
 }
 
 // mayAsk reports whether a version may be read now, and takes it that it is.
@@ -103,8 +127,9 @@ func (s *secrets) mayAsk() bool {
 	return true
 }
 
-// learn keeps what the read of a version brought.
-func (s *secrets) learn(version int, text string, err error) (string, error) {
+// learn keeps what the read of a version brought. It returns false if that says nothing of
+// the version.
+func (s *secrets) learn(version int, text string, err error) (held, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -112,7 +137,7 @@ func (s *secrets) learn(version int, text string, err error) (string, error) {
 	s.versions.failed = err != nil && !errors.Is(err, ErrNoVersion)
 	switch {
 	case s.versions.failed:
-		return "", errNoSecret
+		return held{}, false
 	case err != nil:
 		s.versions.absent.add(now)
 	default:
@@ -125,7 +150,7 @@ func (s *secrets) learn(version int, text string, err error) (string, error) {
 		}
 	}
 	known[version] = h
-	return h.secret()
+	return h, true
 }
 
 // secret returns the secret, or ErrNoVersion if it is known that there is none.

@@ -17,6 +17,9 @@ type KV struct {
 	Key   string // of the value in the secret; "" for all of it
 }
 
+// ErrNotFound is the error that Vault has no such secret, or no such version of it any more.
+var ErrNotFound = fault.New(fault.Misconfigured, "Vault has no such secret, or it was deleted")
+
 // Read returns the newest version of a value, with the function's token. The text of its
 // error holds nothing of the response. Its reason is denied for a token or a policy that
 // does not allow it, misconfigured for what is not there.
@@ -75,7 +78,7 @@ func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[str
 	case status == http.StatusForbidden:
 		return nil, 0, fault.New(fault.Denied, "Vault refuses to read the secret")
 	case status == http.StatusNotFound:
-		return nil, 0, fault.New(fault.Misconfigured, "Vault has no such secret, or it was deleted")
+		return nil, 0, ErrNotFound
 	case status != http.StatusOK:
 		return nil, 0, fault.Status(status) // 503 where it is sealed
 	}
