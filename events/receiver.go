@@ -102,6 +102,11 @@ func (p *permanent) Unwrap() error { return p.err }
 
 // RetryAfter marks an error that may have passed after d: the sender gets 503 with
 // Retry-After, in whole seconds and at least one.
+//
+// Knative's brokers ignore that header, and go by the Trigger's own backoff, unless the feature
+// flag delivery-retryafter is on and the Trigger sets retryAfterMax. With knative/eventing's five
+// retries, after 1, 2, 4, 8 and 16 s, an event that is not accepted within about half a minute
+// goes to the dead-letter sink, whatever d is.
 func RetryAfter(d time.Duration, err error) error { return &retryAfter{d, err} }
 
 type retryAfter struct {

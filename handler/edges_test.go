@@ -106,17 +106,6 @@ func TestRetryAfterTheLongestTime(t *testing.T) {
 	is.Equal(f.order("1").Header().Get("Retry-After"), "9223372037")
 }
 
-func TestDispatchedReplyIsACopy(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	f, c := newFunction(t), new(counter)
-	is.NoErr(f.On("coffee.ordered", c.receive, events.Deduplicate(time.Hour)))
-	e := handlertest.Event("coffee.ordered", "")
-	f.Dispatch(t.Context(), e)
-	copy(f.Dispatch(t.Context(), e).Reply.DataEncoded, "X") // of what is remembered
-	is.Equal(string(f.Dispatch(t.Context(), e).Reply.Data()), "1")
-}
-
 func TestAnInvalidReplyIsLogged(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"coffeebuddy/events"
@@ -17,81 +15,6 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
 )
-
-func command() event.Event {
-	e := event.New()
-	e.SetType("com.slack.command")
-	_ = e.SetData("application/json", []byte(`{"text":"espresso"}`))
-	return e
-}
-
-func TestDispatch(t *testing.T) {
-	t.Parallel()
-	canary := errors.New("canary")
-	reply := event.New()
-	reply.SetType("coffee.served")
-	for _, test := range []struct {
-		when    string
-		receive events.Receiver
-		want    events.Verdict
-	}{
-		{"accepted", answering(nil, nil), events.Verdict{Outcome: "accepted"}},
-		{"a reply", answering(&reply, nil), events.Verdict{Outcome: "accepted", Reply: &reply}},
-		{"refused", answering(nil, events.Permanent(canary)), events.Verdict{Outcome: "rejected"}},
-		{"come back", answering(nil, events.RetryAfter(time.Minute, canary)), events.Verdict{Outcome: "retry", RetryAfter: time.Minute}},
-		{"an error", answering(nil, canary), events.Verdict{Outcome: "failed"}},
-		{"a panic", func(context.Context, event.Event) (*event.Event, error) { panic("canary") }, events.Verdict{Outcome: "failed"}},
-		{"the goroutine's end", func(context.Context, event.Event) (*event.Event, error) { runtime.Goexit(); return nil, nil }, events.Verdict{Outcome: "failed"}},
-	} {
-		t.Run(test.when, func(t *testing.T) {
-			is := is.New(t)
-			f := newFunction(t) // whose environment is not dev
-			is.NoErr(f.On("com.slack.command", test.receive))
-			got := f.Dispatch(t.Context(), command())
-			is.Equal(got.Reply != nil, test.want.Reply != nil)
-			if got.Reply != nil {
-				is.Equal(got.Reply.Type(), "coffee.served")
-				is.Equal(got.Reply.Source(), "//coffeebuddy/coffeebuddy")
-			}
-			got.Reply, test.want.Reply = nil, nil
-			is.Equal(got, test.want)
-			is.Equal(f.series(`coffeebuddy_events_total{outcome="`+string(test.want.Outcome)+`"}`), "1")
-			is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
-		})
-	}
-}
-
-func TestDispatchOfWhatIsNoEvent(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	f := newFunction(t)
-	is.Equal(f.Dispatch(t.Context(), event.Event{}), events.Verdict{Outcome: "malformed", Attribute: "specversion"})
-	is.Equal(f.Dispatch(t.Context(), event.New()), events.Verdict{Outcome: "malformed", Attribute: "type"})
-	is.Equal(f.Dispatch(t.Context(), command()), events.Verdict{Outcome: "unknown_type"})
-	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
-}
-
-func TestDispatchTakesAPlaceAndDeduplicates(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
-		is.NoErr(f.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) {
-			time.Sleep(time.Second)
-			return nil, nil
-		}, events.Deduplicate(time.Hour)))
-		e := command()
-		e.SetID("1")
-		first := make(chan events.Verdict, 1)
-		go func() { first <- f.Dispatch(t.Context(), e) }()
-		synctest.Wait()
-		is.Equal(f.Dispatch(t.Context(), e), events.Verdict{Outcome: "overloaded", RetryAfter: time.Second})
-		is.Equal(f.order("1").Code, 503)
-		is.Equal(<-first, events.Verdict{Outcome: "accepted"})
-		is.Equal(f.Dispatch(t.Context(), e), events.Verdict{Outcome: "duplicate", First: "accepted"})
-		is.NoErr(f.Wait(t.Context()))
-		is.Equal(f.Dispatch(t.Context(), e).Outcome, events.Overloaded) // nothing more once all has been waited for
-	})
-}
 
 func TestMountedRoute(t *testing.T) {
 	t.Parallel()
@@ -211,22 +134,6 @@ func TestTraceOfAStructuredEvent(t *testing.T) {
 	is.Equal(w.Header().Get("Ce-Traceparent"), traceparent)
 }
 
-func TestTraceOfADispatchedEvent(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	f := newFunction(t)
-	is.NoErr(f.On("com.slack.command", func(ctx context.Context, _ event.Event) (*event.Event, error) {
-		f.Log().InfoContext(ctx, "received")
-		return nil, nil
-	}))
-	e := command()
-	e.SetExtension("traceparent", traceparent)
-	f.Dispatch(t.Context(), e)
-	line := f.logs.lines(t)[0]
-	is.Equal(line["trace_id"], traceID)
-	is.True(line["request_id"] != nil) // one of its own
-}
-
 func TestColdStartIsOneLine(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -248,4 +155,31 @@ func TestColdStartIsOneLine(t *testing.T) {
 	is.Equal(len(found), 1)
 	listening, ready, event := found[0]["listening_seconds"].(float64), found[0]["ready_seconds"].(float64), found[0]["first_event_seconds"].(float64)
 	is.True(3600 <= listening && listening <= ready && ready <= event && event < 3700)
+}
+
+func TestDispatchedEventIsInTheLineOfItsRequest(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	is.NoErr(f.On("com.slack.command", answering(nil, nil)))
+	is.NoErr(f.Mount("POST /slack/commands", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		for _, id := range []string{"1", "2"} {
+			e := command()
+			e.SetID(id)
+			f.Dispatch(r.Context(), e)
+		}
+	})))
+	f.ask("POST", "/slack/commands", "")
+	lines := f.logs.lines(t)
+	line := lines[len(lines)-1]
+	is.Equal(line["route"], "/slack/commands")
+	is.Equal(line["event_type"], "com.slack.command")
+	is.Equal(line["event_id"], "1") // the first
+}
+
+func command() event.Event {
+	e := event.New()
+	e.SetType("com.slack.command")
+	_ = e.SetData("application/json", []byte(`{"text":"espresso"}`))
+	return e
 }

@@ -133,7 +133,7 @@ func withDefaults(c Config) (Config, error) {
 	switch {
 	case c.Events == nil:
 		return c, errors.New("Events is nil")
-	case !isRoute(c.MetricsPath) || strings.Contains(c.MetricsPath, "{") || c.MetricsPath == LivePath || c.MetricsPath == ReadyPath:
+	case !isRoute(c.MetricsPath) || strings.ContainsAny(c.MetricsPath, "{ \t%?#") || c.MetricsPath == LivePath || c.MetricsPath == ReadyPath:
 		return c, fmt.Errorf("MetricsPath %q is not a plain path of its own", c.MetricsPath)
 	case c.EventsScope != "" && c.Authorize == nil:
 		return c, errors.New("EventsScope is set, and Authorize is nil")

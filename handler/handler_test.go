@@ -22,10 +22,14 @@ import (
 	"coffeebuddy/handler"
 	"coffeebuddy/handler/handlertest"
 
-	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+const (
+	traceID     = "4bf92f3577b34da6a3ce929d0e0e4736"
+	traceparent = "00-" + traceID + "-00f067aa0ba902b7-01"
 )
 
 // A function is a handler under test, with what it writes.
@@ -478,19 +482,47 @@ func TestUnstarted(t *testing.T) {
 	}
 }
 
-func TestWiringMistakesAreErrors(t *testing.T) {
+// TestConfigs: a zero value is the documented default, and what has none is an error.
+func TestConfigs(t *testing.T) {
 	t.Parallel()
-	is := is.New(t)
 	f := newFunction(t)
-	receive := func(context.Context, event.Event) (*event.Event, error) { return nil, nil }
-	is.NoErr(f.On("coffee.ordered", receive))
-	is.True(f.On("coffee.ordered", receive) != nil)        // twice
-	for _, eventType := range []string{"", " ", "a\x00"} { // which no event has
-		is.True(f.On(eventType, receive) != nil)
+	for when, test := range map[string]struct {
+		change func(*handler.Config)
+		err    string
+	}{
+		"nothing but events":     {func(*handler.Config) {}, ""},
+		"no events":              {func(c *handler.Config) { c.Events = nil }, "make the handler: Events is nil"},
+		"a scope and nobody":     {func(c *handler.Config) { c.EventsScope = "events" }, "make the handler: EventsScope is set, and Authorize is nil"},
+		"a taken metrics path":   {func(c *handler.Config) { c.MetricsPath = "/health/live" }, `make the handler: MetricsPath "/health/live" is not a plain path of its own`},
+		"another":                {func(c *handler.Config) { c.MetricsPath = "/health/ready" }, `make the handler: MetricsPath "/health/ready" is not a plain path of its own`},
+		"the events' path":       {func(c *handler.Config) { c.MetricsPath = "/" }, `make the handler: MetricsPath "/" is not a plain path of its own`},
+		"a relative path":        {func(c *handler.Config) { c.MetricsPath = "metrics" }, `make the handler: MetricsPath "metrics" is not a plain path of its own`},
+		"an unclean path":        {func(c *handler.Config) { c.MetricsPath = "/a/../b" }, `make the handler: MetricsPath "/a/../b" is not a plain path of its own`},
+		"a path of many":         {func(c *handler.Config) { c.MetricsPath = "/{any}" }, `make the handler: MetricsPath "/{any}" is not a plain path of its own`},
+		"a path that is no path": {func(c *handler.Config) { c.MetricsPath = "/a b" }, `make the handler: MetricsPath "/a b" is not a plain path of its own`},
+		"a registry of another":  {func(c *handler.Config) { c.Registry = f.registry }, "register the handler's metrics: duplicate metrics collector registration attempted"},
+	} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			engine, err := events.New(events.Config{})
+			is.NoErr(err)
+			config := handler.Config{Events: engine}
+			test.change(&config)
+			h, err := handler.New(config)
+			if test.err != "" {
+				is.True(err != nil)
+				is.Equal(err.Error(), test.err)
+				return
+			}
+			is.NoErr(err)
+			f := function{Handler: h, Engine: engine}
+			is.Equal(f.ask("GET", "/health/ready", "").Code, 200)
+			is.Equal(f.series(`coffeebuddy_start_seconds{until="first_event"}`), "0")
+			is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 422) // without Echo
+			is.NoErr(f.Wait(t.Context()))
+		})
 	}
-	is.True(f.On("coffee.drunk", nil) != nil)
-	_, err := handler.New(handler.Config{Events: f.Engine, Registry: f.registry})
-	is.True(err != nil) // one registry, one handler
 }
 
 // A logBuffer collects JSON lines from several goroutines.

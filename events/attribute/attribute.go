@@ -157,10 +157,10 @@ func Check(e event.Event) error {
 			return Malformed("extension")
 		}
 	}
-	switch _, sourced := uriReference(c.Source.String()); {
+	switch {
 	case strings.TrimSpace(c.ID) == "" || !isText(c.ID):
 		return Malformed("id")
-	case !sourced:
+	case !isURIReference(c.Source.String()):
 		return Malformed("source")
 	case strings.TrimSpace(c.Type) == "" || !isText(c.Type):
 		return Malformed("type")
@@ -196,10 +196,15 @@ func isExtensionName(name string) bool {
 	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == "" && !reserved(name)
 }
 
+func isURIReference(text string) bool {
+	_, ok := uriReference(text)
+	return ok && isText(text)
+}
+
 // isSchema reports whether a text is empty or an absolute URI.
 func isSchema(text string) bool {
 	u, ok := uriReference(text)
-	return text == "" || ok && u.IsAbs()
+	return text == "" || ok && isText(text) && u.IsAbs()
 }
 
 // isTime reports whether a time can be written as a timestamp: its year has four digits.

@@ -1,4 +1,4 @@
-package handler_test
+package events_test
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 )
 
 // tasks returns how many tasks have ended in each way.
-func (f function) tasks() string {
+func (f engine) tasks() string {
 	var counts []string
 	for _, outcome := range []string{"done", "failed", "cut_off"} {
 		counts = append(counts, f.series(`coffeebuddy_background_tasks_total{outcome="`+outcome+`"}`))
@@ -31,7 +31,7 @@ func (f function) tasks() string {
 func TestTaskGoesOnAfterTheReply(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t)
+		f := newEngine(t)
 		ended := make(chan error, 1)
 		is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			f.Go(ctx, "announce", func(ctx context.Context) error {
@@ -46,8 +46,8 @@ func TestTaskGoesOnAfterTheReply(t *testing.T) {
 			return nil, nil
 		}))
 		began := time.Now()
-		w := f.order("1", "Traceparent", traceparent, "X-Request-Id", "r-1")
-		is.Equal(w.Code, 204)
+		request := events.WithCorrelation(t.Context(), &events.Correlation{RequestID: "r-1", Traceparent: traceparent})
+		is.Equal(f.Dispatch(request, ordered()).Outcome, events.Accepted)
 		is.Equal(time.Since(began), time.Duration(0)) // it waited for nothing
 		is.Equal(f.tasks(), "0 0 0")
 		is.NoErr(f.Wait(t.Context())) // shutdown does
@@ -68,7 +68,7 @@ func TestTaskThatFails(t *testing.T) {
 		t.Run(when, func(t *testing.T) {
 			t.Parallel()
 			is := is.New(t)
-			f := newFunction(t)
+			f := newEngine(t)
 			f.Go(t.Context(), "announce", task)
 			is.NoErr(f.Wait(t.Context()))
 			is.Equal(f.tasks(), "0 1 0")
@@ -83,7 +83,7 @@ func TestTaskThatFails(t *testing.T) {
 func TestTaskHasADeadlineOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t)
+		f := newEngine(t)
 		began := time.Now()
 		f.Go(t.Context(), "announce", func(ctx context.Context) error {
 			<-ctx.Done()
@@ -104,8 +104,7 @@ func TestTaskHasADeadlineOfItsOwn(t *testing.T) {
 func TestShutdownNamesTheTasksThatItCutsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t)
-		f.Drain()
+		f := newEngine(t)
 		cancelled := make(chan error, 2)
 		for _, name := range []string{"tally", "announce"} {
 			f.Go(t.Context(), name, func(ctx context.Context) error {
@@ -136,7 +135,7 @@ func TestShutdownNamesTheTasksThatItCutsOff(t *testing.T) {
 func TestShutdownCountsEventsAndTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t)
+		f := newEngine(t)
 		is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			f.Go(ctx, "announce", func(context.Context) error { time.Sleep(time.Hour); return nil })
 			time.Sleep(time.Hour)
@@ -155,7 +154,7 @@ func TestShutdownCountsEventsAndTasks(t *testing.T) {
 func TestShutdownWaitsForWhatAnEventStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
-		f := newFunction(t)
+		f := newEngine(t)
 		is.NoErr(f.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			time.Sleep(time.Second)
 			f.Go(ctx, "announce", func(context.Context) error { time.Sleep(time.Second); return nil })
@@ -164,7 +163,6 @@ func TestShutdownWaitsForWhatAnEventStarts(t *testing.T) {
 		go f.order("1")
 		synctest.Wait()
 		began := time.Now()
-		f.Drain()
 		is.NoErr(f.Wait(t.Context()))
 		is.Equal(time.Since(began), 2*time.Second)
 		is.Equal(f.tasks(), "1 0 0")
