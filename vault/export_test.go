@@ -15,6 +15,6 @@ func Dial(c *Client, dial func() net.Conn) {
 	if err != nil {
 		panic(err)
 	}
-	next := clients.identified.CloneConfig().HttpClient.Transport.(transport.Bounded).Next.(*http.Transport)
+	next := clients.identified.CloneConfig().HttpClient.Transport.(doubting).next.(transport.Bounded).Next.(*http.Transport)
 	next.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(), nil }
 }

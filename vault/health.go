@@ -27,7 +27,7 @@ func (c *Client) Health(ctx context.Context) error {
 // The order is that of Vault's own handler.
 func health(ctx context.Context, client *api.Client) error {
 	const ok = "200"
-	status, body, err := read(ctx, client, "sys/health", map[string][]string{
+	resp, err := read(ctx, client, "sys/health", map[string][]string{
 		"standbyok": {"true"}, "perfstandbyok": {"true"},
 		"uninitcode": {ok}, "sealedcode": {ok}, "standbycode": {ok}, "performancestandbycode": {ok},
 		"drsecondarycode": {ok}, "removedcode": {ok}, "haunhealthycode": {ok},
@@ -42,9 +42,9 @@ func health(ctx context.Context, client *api.Client) error {
 		HAHealthy   *bool  `json:"ha_connection_healthy"`
 		DRMode      string `json:"replication_dr_mode"`
 	}
-	if json.Unmarshal(body, &health) != nil || health.Initialized == nil || health.Sealed == nil {
-		if status != http.StatusOK {
-			return fault.Status(status)
+	if json.Unmarshal(resp.body, &health) != nil || health.Initialized == nil || health.Sealed == nil {
+		if resp.status != http.StatusOK {
+			return fault.Status(resp.status)
 		}
 		return fault.New(fault.BadResponse, "sys/health did not answer as Vault does")
 	}

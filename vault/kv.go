@@ -63,24 +63,20 @@ func (c *Client) Secret(ctx context.Context, kv KV) (map[string]string, error) {
 const secretLimit = 2 << 20
 
 func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[string]any, is int, err error) {
-	client, err := c.API(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
 	var query map[string][]string
 	if version != 0 {
 		query = map[string][]string{"version": {strconv.Itoa(version)}}
 	}
-	status, body, err := read(transport.WithLimit(ctx, secretLimit), client, kv.Mount+"/data/"+kv.Path, query)
+	resp, err := c.get(transport.WithLimit(ctx, secretLimit), kv.Mount+"/data/"+kv.Path, query)
 	switch {
 	case err != nil:
-		return nil, 0, c.heal(err)
-	case status == http.StatusForbidden:
+		return nil, 0, err
+	case resp.status == http.StatusForbidden:
 		return nil, 0, fault.New(fault.Denied, "Vault refuses to read the secret")
-	case status == http.StatusNotFound:
+	case resp.status == http.StatusNotFound:
 		return nil, 0, ErrNotFound
-	case status != http.StatusOK:
-		return nil, 0, fault.Status(status) // 503 where it is sealed
+	case resp.status != http.StatusOK:
+		return nil, 0, fault.Status(resp.status) // 503 where it is sealed
 	}
 	var answer struct {
 		Data struct {
@@ -90,7 +86,7 @@ func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[str
 			} `json:"metadata"`
 		} `json:"data"`
 	}
-	if json.Unmarshal(body, &answer) != nil || answer.Data.Data == nil {
+	if json.Unmarshal(resp.body, &answer) != nil || answer.Data.Data == nil {
 		return nil, 0, fault.New(fault.BadResponse, "the secret did not come as from a KV engine of version 2")
 	}
 	return answer.Data.Data, answer.Data.Metadata.Version, nil

@@ -16,33 +16,100 @@ const (
 	// lookup is an audited write on Vault's side.
 	lookupEvery = 30 * time.Second
 
-	// deniedPause is the pause after the first denied lookup; it doubles with each
-	// further one up to lookupEvery.
-	deniedPause = time.Second
+	// firstPause is the pause after the first lookup or login that was denied, or that a
+	// rate limit refused; it doubles with each further one up to lookupEvery.
+	firstPause = time.Second
+
+	// retryAfterMax is the longest Retry-After that is kept to.
+	retryAfterMax = time.Minute
+
+	// doubtMax is the longest pause between two lookups of a token with limited uses that
+	// a 403 on another use has brought about: each spends a use.
+	doubtMax = 10 * time.Minute
 )
 
 // lookup is what the last lookup of the token said, and when the next is due.
 type lookup struct {
 	token string
 	err   error         // of the last lookup; a denial stands until the next
+	good  bool          // a lookup has succeeded
+	at    time.Time     // when the last lookup ended
 	due   time.Time     // when the next lookup may go out
-	pause time.Duration // the pause after the last denial, 0 if there was none
-	last  bool          // the token has limited uses: this was the last lookup
+	pause time.Duration // the pause after the last denial or rate limit, 0 if there was none
+
+	limited bool          // the token has limited uses: it is looked up again only in doubt
+	doubted bool          // a 403 on another use has brought the next lookup forward
+	doubt   time.Duration // the pause after the last lookup that was in doubt and succeeded
 }
 
-// Identify reports whether there is a token to ask with. It asks nobody.
+// isDue reports whether the token should be looked up.
+func (l lookup) isDue(now time.Time) bool {
+	return !now.Before(l.due) && (!l.limited || l.doubted)
+}
+
+// doubts returns the lookup after a 403 on another use of the token. It may be that the
+// token is dead, or only that its policies do not allow this use.
+func (l lookup) doubts(now time.Time) lookup {
+	if l.err != nil || !l.good || l.doubted {
+		return l
+	}
+	soon := l.at.Add(l.doubt)
+	if l.limited || soon.Before(l.due) {
+		l.due = soon
+	}
+	l.doubted = true
+	return l
+}
+
+// succeeded returns the lookup after one that found a token with uses, 0 for no limit.
+func (l lookup) succeeded(uses int, now time.Time) lookup {
+	next := lookup{token: l.token, good: true, at: now, due: now.Add(lookupEvery), limited: uses != 0}
+	if l.doubted {
+		longest := lookupEvery
+		if next.limited {
+			longest = doubtMax
+		}
+		next.doubt = min(max(2*l.doubt, firstPause), longest)
+	}
+	return next
+}
+
+// failed returns the lookup after one that failed. A rate limit says nothing of a token
+// that was good: the last lookup stands.
+func (l lookup) failed(err error, retryAfter time.Duration, limit bool, now time.Time) lookup {
+	denied := fault.ReasonOf(err) == fault.Denied
+	if denied || limit {
+		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+		l.due = now.Add(max(l.pause, retryAfter))
+	} else {
+		l.due = now // says nothing of the token: again at the next check
+	}
+	l.at = now
+	if limit && l.good && l.err == nil {
+		return l
+	}
+	l.err, l.good = err, l.good && !denied
+	return l
+}
+
+// Identify reports whether there is a token to ask with, or a login to get one by. It
+// asks nobody.
 func (c *Client) Identify(ctx context.Context) error {
 	clients, err := c.clients()
 	if err != nil {
 		return err
+	}
+	if c.login != nil {
+		return c.login.possible()
 	}
 	_, err = c.identify(ctx, clients.identified)
 	return err
 }
 
 // Verify says whether Vault knows the token, from auth/token/lookup-self, which it asks
-// at most every 30 s. After a denial it asks again with a pause that grows from 1 s to
-// 30 s, and at once when the token has changed.
+// at most every 30 s, and sooner where Vault has answered a use of the token with 403.
+// After a denial it asks again with a pause that grows from 1 s to 30 s, and at once when
+// the token has changed.
 func (c *Client) Verify(ctx context.Context) error {
 	clients, err := c.clients()
 	if err != nil {
@@ -50,82 +117,118 @@ func (c *Client) Verify(ctx context.Context) error {
 	}
 	token, err := c.identify(ctx, clients.identified)
 	if err != nil {
-		return err
+		return c.heal(err)
 	}
-	c.looking.Lock()
-	defer c.looking.Unlock()
+	if err := c.verify(ctx, clients.identified, token); err != nil {
+		return c.heal(err)
+	}
+	c.tend(clients.identified, token)
+	return nil
+}
+
+// verify looks the token up if that is due, one caller at a time.
+func (c *Client) verify(ctx context.Context, client *api.Client, token string) error {
+	select {
+	case c.looking <- struct{}{}:
+		defer func() { <-c.looking }()
+	case <-ctx.Done():
+		return fault.Of(ctx.Err())
+	}
+	c.state.Lock()
 	if token != c.lookup.token {
 		c.lookup = lookup{token: token}
 	}
-	if !c.lookup.last && !time.Now().Before(c.lookup.due) {
-		c.lookupSelf(ctx, clients.identified)
+	last := c.lookup
+	c.state.Unlock()
+	if !last.isDue(time.Now()) {
+		return last.err
 	}
-	if c.lookup.err == nil {
-		c.tend(clients.identified, token)
-	}
-	return c.heal(c.lookup.err)
-}
 
-// lookupSelf looks the token up and decides when that is done again.
-func (c *Client) lookupSelf(ctx context.Context, client *api.Client) {
 	asked := time.Now()
-	lease, uses, err := lookupToken(ctx, client)
-	next := lookup{token: c.lookup.token, err: err}
-	switch {
-	case err == nil:
-		next.due = time.Now().Add(lookupEvery)
-		next.last = uses != 0
-		lease.renewable = lease.renewable && uses == 0 // a renewal spends a use
-		c.tending.Lock()
-		c.renewal = c.renewal.saw(next.token, lease, asked)
-		c.tending.Unlock()
-	case fault.ReasonOf(err) == fault.Denied:
-		next.pause = min(max(2*c.lookup.pause, deniedPause), lookupEvery)
-		next.due = time.Now().Add(next.pause)
-	default: // says nothing of the token: again at the next check
-		next.pause = c.lookup.pause
+	found, err := lookupToken(ctx, client)
+	if err == nil {
+		found.lease.renewable = found.lease.renewable && found.uses == 0 // a renewal spends a use
+		c.state.Lock()
+		c.renewal = c.renewal.saw(token, found.lease, asked)
+		c.state.Unlock()
 	}
-	c.lookup = next
-	if next.last {
-		c.config.Log.Warn("the Vault token has a limited number of uses: it is not looked up again, so that no more are spent on it")
+	c.state.Lock()
+	if err == nil {
+		c.lookup = c.lookup.succeeded(found.uses, time.Now())
+	} else {
+		c.lookup = c.lookup.failed(err, found.retryAfter, found.rateLimited, time.Now())
+	}
+	next := c.lookup
+	c.state.Unlock()
+	if c.login != nil {
+		c.login.lookedUp(token, next.err)
+	}
+	if next.limited && !last.limited {
+		c.config.Log.Warn("the Vault token has a limited number of uses: it is looked up again only where Vault refuses a use of it")
+	}
+	return next.err
+}
+
+// doubt is told of each 403 that Vault answers a use of a token with.
+func (c *Client) doubt(token string) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	if token == c.lookup.token {
+		c.lookup = c.lookup.doubts(time.Now())
 	}
 }
 
-// lookupToken looks the client's token up. Its uses are its num_uses, 0 for a token
-// without limit.
-func lookupToken(ctx context.Context, client *api.Client) (l lease, uses int, err error) {
-	status, body, err := read(ctx, client, "auth/token/lookup-self", nil)
+// found is what a lookup of a token says.
+type found struct {
+	lease lease
+	uses  int // num_uses, 0 for a token without limit
+
+	rateLimited bool
+	retryAfter  time.Duration
+}
+
+// lookupToken looks the client's token up.
+func lookupToken(ctx context.Context, client *api.Client) (found, error) {
+	resp, err := read(ctx, client, "auth/token/lookup-self", nil)
 	switch {
 	case err != nil:
-		return lease{}, 0, err
-	case status == http.StatusForbidden:
-		return lease{}, 0, fault.New(fault.Denied, "Vault refuses the token's lookup of itself")
-	case status != http.StatusOK:
-		return lease{}, 0, fault.Status(status)
+		return found{}, err
+	case resp.status == http.StatusForbidden:
+		return found{}, fault.New(fault.Denied, "Vault refuses the token's lookup of itself")
+	case resp.saysNothing():
+		return found{rateLimited: true, retryAfter: resp.retryAfter()}, fault.Status(resp.status)
+	case resp.status != http.StatusOK:
+		return found{}, fault.Status(resp.status)
 	}
 	var answer struct {
 		Data struct {
-			ID          *string `json:"id"`
-			Policies    []any   `json:"policies"`
-			TTL         *int64  `json:"ttl"`
-			CreationTTL int64   `json:"creation_ttl"`
-			Renewable   bool    `json:"renewable"`
-			NumUses     *int    `json:"num_uses"`
+			ID          *string         `json:"id"`
+			Policies    []any           `json:"policies"`
+			TTL         *int64          `json:"ttl"`
+			ExpireTime  json.RawMessage `json:"expire_time"`
+			CreationTTL int64           `json:"creation_ttl"`
+			Renewable   bool            `json:"renewable"`
+			NumUses     *int            `json:"num_uses"`
 		} `json:"data"`
 	}
-	err = json.Unmarshal(body, &answer)
+	err = json.Unmarshal(resp.body, &answer)
 	data := answer.Data
 	if err != nil || data.ID == nil && data.Policies == nil && data.TTL == nil && data.NumUses == nil {
-		return lease{}, 0, fault.New(fault.BadResponse, "lookup-self did not answer as Vault does")
+		return found{}, fault.New(fault.BadResponse, "lookup-self did not answer as Vault does")
 	}
+	f := found{lease: lease{full: seconds(data.CreationTTL), renewable: data.Renewable}}
 	if data.NumUses != nil {
-		uses = *data.NumUses
+		f.uses = *data.NumUses
 	}
-	l = lease{full: seconds(data.CreationTTL), renewable: data.Renewable}
 	if data.TTL != nil {
-		l.ttl = seconds(*data.TTL)
+		f.lease.ttl = seconds(*data.TTL)
 	}
-	return l, uses, nil
+	// In its last second a token has a TTL of 0, as one that never expires has.
+	ends := data.ExpireTime != nil && string(data.ExpireTime) != "null"
+	if f.lease.ttl == 0 && ends {
+		f.lease.ttl = time.Millisecond
+	}
+	return f, nil
 }
 
 // seconds returns a TTL of Vault's. None is over a century, which a Duration holds.

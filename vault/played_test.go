@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -27,6 +26,9 @@ type played struct {
 	count  int
 	token  string
 	logs   servertest.Logs
+
+	engine *engine                            // nil for none
+	serve  func(*http.Request) (canned, bool) // answers before all else, if it is not nil
 
 	life *life // what answers lookups and renewals instead, if it is not nil
 }
@@ -66,10 +68,17 @@ func (p *played) dial() net.Conn {
 			p.count++
 			answer = p.lookup
 		}
-		recorder := httptest.NewRecorder()
-		recorder.WriteHeader(answer.status)
-		_, _ = recorder.WriteString(answer.body)
-		resp := recorder.Result()
+		if p.engine != nil {
+			if own, ok := p.engine.serve(req); ok {
+				answer = own
+			}
+		}
+		if p.serve != nil {
+			if own, ok := p.serve(req); ok {
+				answer = own
+			}
+		}
+		resp := recorded(answer)
 		resp.Close = true
 		_ = resp.Write(server)
 	}()

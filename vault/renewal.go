@@ -112,58 +112,90 @@ func (r renewal) isDue(now time.Time) bool {
 	return !r.due.IsZero() && !now.Before(r.due) && now.Before(r.expires)
 }
 
+// ending reports whether it will expire, and it is time to do something about that.
+func (r renewal) ending(now time.Time) bool {
+	return r.why != "" && !now.Before(r.warnAt)
+}
+
 // warns reports whether it is time for the one warning before the token expires.
 func (r renewal) warns(now time.Time) bool {
-	return r.why != "" && !r.warned && !now.Before(r.warnAt) && now.Before(r.expires)
+	return !r.warned && r.ending(now) && now.Before(r.expires)
 }
 
 // TokenExpiry returns when the token expires, the zero time for never and as long as
 // it has not been looked up.
 func (c *Client) TokenExpiry() time.Time {
-	c.tending.Lock()
-	defer c.tending.Unlock()
+	c.state.Lock()
+	defer c.state.Unlock()
 	return c.renewal.expires
 }
 
-// tend starts the token's renewal if that is due, and warns if it comes to its end.
+// expired reports whether a token has expired, as far as is known.
+func (c *Client) expired(token string, now time.Time) bool {
+	c.state.Lock()
+	defer c.state.Unlock()
+	return c.renewal.token == token && !c.renewal.expires.IsZero() && !now.Before(c.renewal.expires)
+}
+
+// loggedIn takes in the life of a new token.
+func (c *Client) loggedIn(token string, l lease, asked time.Time) {
+	c.state.Lock()
+	defer c.state.Unlock()
+	c.renewal = renewal{}.saw(token, l, asked)
+}
+
+// tend starts what is due beside a use: the token's renewal, or a new login before the
+// token comes to its end. Without a login it warns of that end.
 func (c *Client) tend(client *api.Client, token string) {
 	now := time.Now()
-	c.tending.Lock()
-	due := c.renewal.token == token && c.renewal.isDue(now)
-	c.tending.Unlock()
-	if due {
+	c.state.Lock()
+	r, closed := c.renewal, c.closed
+	c.state.Unlock()
+	if closed || r.token != token {
+		return
+	}
+	if r.isDue(now) {
 		c.renew(client, token)
 	}
-	c.warn(now)
+	switch {
+	case c.login == nil:
+		c.warn(now)
+	case r.ending(now):
+		c.login.replace()
+	}
 }
 
 // renew renews the token once, beside whoever found it due, and decides when that is
 // done again.
 func (c *Client) renew(client *api.Client, token string) {
-	asked := time.Now()
-	var renewed lease
+	var (
+		renewed lease
+		asked   = time.Now()
+	)
 	c.renews.Start(context.Background(), func(ctx context.Context) (err error) {
 		renewed, err = renewToken(ctx, client)
 		return err
 	}, func(err error) {
-		c.tending.Lock()
+		c.state.Lock()
 		if err == nil {
 			c.renewal = c.renewal.succeeded(token, renewed, asked)
 		} else {
 			c.renewal = c.renewal.failed(token, fault.ReasonOf(err), time.Now())
 		}
-		c.tending.Unlock()
-		c.warn(time.Now())
+		c.state.Unlock()
+		if c.login == nil {
+			c.warn(time.Now())
+		}
 	})
 }
 
 // warn logs, once, that the token expires.
 func (c *Client) warn(now time.Time) {
-	c.tending.Lock()
+	c.state.Lock()
 	r := c.renewal
 	warns := r.warns(now)
 	c.renewal.warned = r.warned || warns
-	c.tending.Unlock()
+	c.state.Unlock()
 	if warns {
 		c.config.Log.Warn("the Vault token expires soon", "expires_at", r.expires.UTC().Truncate(time.Second), "why", r.why)
 	}

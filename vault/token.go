@@ -4,16 +4,14 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
 	"coffeebuddy/internal/fault"
 )
 
-// A TokenSource says which Vault token to use at this moment, or why there is none. It is asked at each use, one at a time, and must stop when ctx ends.
-//
-// A login is a TokenSource, too: it keeps the token that it got, and logs in again
-// when that is at its end.
+// A TokenSource says which Vault token to use at this moment, or why there is none. It is asked at each use, by several at a time, and must stop when ctx ends.
 type TokenSource func(ctx context.Context) (string, error)
 
 // FixedToken returns a source of one token.
@@ -76,4 +74,13 @@ func readFile(name string, limit int64) ([]byte, error) {
 		return nil, fileError("the file is too large")
 	}
 	return content, nil
+}
+
+// isJWT reports whether a text has the shape of a signed JWT.
+func isJWT(text string) bool {
+	parts := strings.Split(text, ".")
+	return len(parts) == 3 && strings.HasPrefix(text, "eyJ") && !slices.Contains(parts, "") &&
+		!strings.ContainsFunc(text, func(r rune) bool {
+			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.=", r))
+		})
 }

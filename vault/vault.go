@@ -14,7 +14,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -24,17 +23,20 @@ import (
 	"coffeebuddy/internal/transport"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Config is all that a [Client] knows of its server. Nothing else is read from the
 // environment.
 type Config struct {
-	Address   string       // base URL, without /v1; there is no default
-	Token     TokenSource  // asked at each use; there is no default
-	Namespace string       // for the token's requests; sys/health is asked without
-	CACert    string       // file of the PEM certificates to trust instead of the system's; read when a client is built
-	Log       *slog.Logger // nil discards
-	OnPanic   func()       // counts panics; nil counts none
+	Address   string                // base URL, without /v1; there is no default
+	Token     TokenSource           // asked at each use; there is no default
+	Login     Login                 // instead of Token
+	Namespace string                // for the token's requests; sys/health is asked without
+	CACert    string                // file of the PEM certificates to trust instead of the system's; read when a client is built
+	Registry  prometheus.Registerer // for the metrics of logins; nil for none
+	Log       *slog.Logger          // nil discards
+	OnPanic   func()                // counts panics; nil counts none
 }
 
 // A Client asks one Vault with the function's token, and keeps that token alive: a
@@ -42,18 +44,20 @@ type Config struct {
 // use that finds it due. An unused token is never renewed.
 type Client struct {
 	config Config
+	source TokenSource
+	login  *logins // nil for none
+	renews single.Work
 
 	building sync.Mutex
 	built    *clients // nil until first asked, and after a failure that a new client may heal
 
-	identifying sync.Mutex // one at a time asks for the token
+	looking chan struct{} // a slot for the lookup of the token
 
-	looking sync.Mutex // one lookup at a time
+	state   sync.Mutex
 	lookup  lookup
-
-	tending sync.Mutex
 	renewal renewal
-	renews  single.Work
+	leases  []*Lease
+	closed  bool
 }
 
 // clients are without and with the function's identity, on one http.Client.
@@ -64,43 +68,111 @@ func New(config Config) (*Client, error) {
 	switch {
 	case config.Address == "":
 		return nil, errors.New("vault: an address must be given")
-	case config.Token == nil:
-		return nil, errors.New("vault: a source of the token must be given")
+	case config.Token == nil && config.Login == Login{}:
+		return nil, errors.New("vault: a source of the token, or a login, must be given")
+	case config.Token != nil && config.Login != Login{}:
+		return nil, errors.New("vault: a source of the token and a login exclude each other")
+	case config.Token == nil && config.Login.Role == "":
+		return nil, errors.New("vault: a role must be given to log in with")
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{
-		config: config,
+	c := &Client{
+		config: config, source: config.Token, looking: make(chan struct{}, 1),
 		renews: single.Work{Name: "renewal of the Vault token", Timeout: renewTimeout, Log: config.Log, OnPanic: config.OnPanic},
-	}, nil
+	}
+	if config.Token != nil {
+		return c, nil
+	}
+	c.login = newLogins(config.Login, c)
+	c.source = c.login.source
+	if config.Registry != nil {
+		if err := config.Registry.Register(c.login.count); err != nil {
+			return nil, fmt.Errorf("vault: register metrics: %w", err)
+		}
+	}
+	return c, nil
 }
 
 // API returns vault/api's client, with the token of the moment and the function's
 // namespace. It never retries, follows no redirect and reads at most 64 KiB of a
 // response. Ask for it at each use: a token that has changed is seen then.
 func (c *Client) API(ctx context.Context) (*api.Client, error) {
+	client, _, err := c.use(ctx)
+	return client, err
+}
+
+// use returns a client with the token of the moment, and that token.
+func (c *Client) use(ctx context.Context) (*api.Client, string, error) {
 	clients, err := c.clients()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	token, err := c.identify(ctx, clients.identified)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c.tend(clients.identified, token)
-	return clients.identified, nil
+	return clients.identified, token, nil
 }
 
 // identify gives a client the token of the moment.
 func (c *Client) identify(ctx context.Context, client *api.Client) (token string, err error) {
-	c.identifying.Lock()
-	defer c.identifying.Unlock()
-	if token, err = c.config.Token(ctx); err != nil {
+	if token, err = c.source(ctx); err != nil {
 		return "", fault.Of(err)
 	}
 	client.SetToken(token)
 	return token, nil
+}
+
+// get reads a path. A 403 may mean that the token of a login has ended before its time:
+// then, and if another login brings a token, it is tried once more.
+func (c *Client) get(ctx context.Context, path string, query map[string][]string) (response, error) {
+	for again := false; ; again = true {
+		client, token, err := c.use(ctx)
+		if err != nil {
+			return response{}, err
+		}
+		resp, err := read(ctx, client, path, query)
+		if err != nil {
+			return response{}, c.heal(err)
+		}
+		if resp.status != http.StatusForbidden || c.login == nil || again || c.verify(ctx, client, token) == nil {
+			return resp, nil
+		}
+		if _, err := c.source(ctx); err != nil {
+			return resp, nil
+		}
+	}
+}
+
+// Close ends what the client holds of Vault, best effort and within two seconds: the token
+// of a login, and with it its leases, or else the leases. No login and no renewal comes
+// after it. Call it when no more work is in flight.
+func (c *Client) Close(ctx context.Context) {
+	c.state.Lock()
+	leases, first := c.leases, !c.closed
+	c.closed = true
+	c.building.Lock()
+	built := c.built
+	c.building.Unlock()
+	c.state.Unlock()
+	if !first || built == nil {
+		return // it was never used
+	}
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	if c.login != nil {
+		c.login.close(ctx, func(ctx context.Context) error {
+			_, err := write(ctx, built.identified, "auth/token/revoke-self", struct{}{})
+			return err
+		})
+		return
+	}
+	for _, l := range leases {
+		l.revoke(ctx, built.identified)
+	}
 }
 
 // clients returns the clients in use, or builds them.
@@ -110,7 +182,7 @@ func (c *Client) clients() (*clients, error) {
 	if c.built != nil {
 		return c.built, nil
 	}
-	built, err := build(c.config)
+	built, err := build(c.config, c.doubt)
 	if err != nil {
 		return nil, err
 	}
@@ -133,13 +205,13 @@ func (c *Client) heal(err error) error {
 // from the environment, retry twice, wait 60 s, and send the token wherever a redirect
 // points; NewClient reads the environment even when a configuration is given, which is
 // why VAULT_* is taken out of it at start.
-func build(config Config) (*clients, error) {
+func build(config Config, doubt func(token string)) (*clients, error) {
 	roots, err := readRoots(config.CACert)
 	if err != nil {
 		return nil, err
 	}
 	httpClient := &http.Client{
-		Transport: transport.Bounded{Next: transport.New(roots)},
+		Transport: doubting{transport.Bounded{Next: transport.New(roots)}, doubt},
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return fault.New(fault.BadResponse, "a redirect, which is not followed")
 		},
@@ -179,17 +251,18 @@ func readRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// read returns what Vault answers at a path, whatever the status.
-func read(ctx context.Context, client *api.Client, path string, query map[string][]string) (status int, body []byte, err error) {
-	resp, err := client.Logical().ReadRawWithDataWithContext(ctx, path, query)
-	var answered *api.ResponseError // its text quotes the URL and the body: read for its type only
-	if err != nil && (resp == nil || !errors.As(err, &answered)) {
-		return 0, nil, fault.Of(err)
+// doubting tells of each 403 that a token was answered with, whoever used it.
+type doubting struct {
+	next  http.RoundTripper
+	doubt func(token string)
+}
+
+func (d doubting) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := d.next.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusForbidden {
+		if token := req.Header.Get(api.AuthHeaderName); token != "" {
+			d.doubt(token)
+		}
 	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, nil, fault.Of(fmt.Errorf("read %s: %w", path, err))
-	}
-	return resp.StatusCode, body, nil
+	return resp, err
 }

@@ -37,6 +37,14 @@ type canned struct {
 	body   string
 }
 
+// header returns the response's headers: a rate limit says when to come back.
+func (c canned) header() map[string]string {
+	if c.status == http.StatusTooManyRequests && strings.Contains(c.body, "come back in 50 s") {
+		return map[string]string{"Retry-After": "50"}
+	}
+	return nil
+}
+
 // vaultServer plays Vault: health and lookup-self answer as a test says.
 type vaultServer struct {
 	*httptest.Server

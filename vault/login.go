@@ -1,0 +1,321 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/single"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// loginTimeout is the deadline of one login. For Kubernetes, Vault asks the API server
+	// meanwhile. It runs beside the check, whose deadline may be shorter.
+	loginTimeout = 5 * time.Second
+
+	// revokeTimeout is how long ending what was logged in for may hold up the shutdown.
+	revokeTimeout = 2 * time.Second
+)
+
+// A Login gets a token by a role of Vault's auth methods kubernetes or jwt, which take the
+// same request. The zero value is for none.
+type Login struct {
+	Role    string // there is no default
+	Mount   string // where the auth method is mounted; "" is kubernetes
+	JWTFile string // the service account token, read at each login; "" is /var/run/secrets/vault/token
+}
+
+// logins are a [TokenSource]: they keep the token of the last login, and log in when there
+// is none, when Vault has denied it, when it has expired, and before it comes to its end.
+type logins struct {
+	config Login
+	client *Client
+	work   single.Work
+	count  *prometheus.CounterVec
+
+	mu        sync.Mutex
+	token     string // of the last login, "" for none
+	revocable bool   // it is a service token
+	refused   bool   // Vault has denied it since
+	err       error  // of the last login that failed, or of the denial
+	next      time.Time
+	pause     time.Duration // after the last login that was denied or whose token was
+	failing   fault.Reason  // as was logged
+	closed    bool
+}
+
+func newLogins(config Login, c *Client) *logins {
+	if config.Mount == "" {
+		config.Mount = "kubernetes"
+	}
+	if config.JWTFile == "" {
+		config.JWTFile = "/var/run/secrets/vault/token"
+	}
+	l := &logins{
+		config: config, client: c,
+		work: single.Work{Name: "login to Vault", Timeout: loginTimeout, Log: c.config.Log, OnPanic: c.config.OnPanic},
+		count: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coffeebuddy_vault_logins_total",
+			Help: "Logins to Vault, by outcome.",
+		}, []string{"outcome"}),
+	}
+	for _, outcome := range []string{"done", "denied", "failed"} {
+		l.count.WithLabelValues(outcome)
+	}
+	return l
+}
+
+// possible reports whether there is a token, or a file to log in with.
+func (l *logins) possible() error {
+	l.mu.Lock()
+	token := l.token
+	l.mu.Unlock()
+	if token != "" {
+		return nil
+	}
+	_, err := l.jwt()
+	return err
+}
+
+// source returns the token of the moment, and logs in if there is none. It waits for a
+// login until ctx ends.
+func (l *logins) source(ctx context.Context) (string, error) {
+	l.mu.Lock()
+	now := time.Now()
+	if l.good(now) || l.closed {
+		defer l.mu.Unlock()
+		return l.token, nil
+	}
+	if l.work.Running() == nil && now.Before(l.next) {
+		defer l.mu.Unlock()
+		return "", l.err
+	}
+	ended := l.start(ctx)
+	l.mu.Unlock()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return "", fault.Of(ctx.Err())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.good(time.Now()) {
+		return l.token, nil
+	}
+	if l.err == nil {
+		return "", fault.New(fault.Denied, "the token of the login has ended already")
+	}
+	return "", l.err
+}
+
+// good reports whether the token can be used at now. The lock is held.
+func (l *logins) good(now time.Time) bool {
+	return l.token != "" && !l.refused && !l.client.expired(l.token, now)
+}
+
+// replace logs in beside a use of a token that comes to its end.
+func (l *logins) replace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && l.work.Running() == nil && !time.Now().Before(l.next) {
+		l.start(context.Background())
+	}
+}
+
+// lookedUp takes in what Vault says of a token. After a denial the next login comes with a
+// pause that grows, since its token may be denied as well.
+func (l *logins) lookedUp(token string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case token != l.token:
+	case err == nil && l.failing == "":
+		l.pause = 0
+	case err != nil && fault.ReasonOf(err) == fault.Denied && !l.refused:
+		l.refused, l.err = true, err
+		l.next = time.Now().Add(l.pause) // at once the first time
+		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+	}
+}
+
+// start logs in. The lock is held.
+func (l *logins) start(ctx context.Context) (ended <-chan struct{}) {
+	var (
+		got   loggedIn
+		asked time.Time
+		wrong bool // nobody was asked
+	)
+	return l.work.Start(ctx, func(ctx context.Context) error {
+		jwt, err := l.jwt()
+		if err != nil {
+			wrong = true
+			return err
+		}
+		asked = time.Now()
+		got, err = l.client.logIn(ctx, l.config, jwt)
+		return err
+	}, func(err error) {
+		if err == nil {
+			l.client.loggedIn(got.token, got.lease, asked)
+		}
+		l.mu.Lock()
+		before, now := l.failing, time.Now()
+		l.failing = fault.ReasonOf(err)
+		if err == nil {
+			l.token, l.revocable, l.refused, l.err = got.token, got.revocable, false, nil
+		} else {
+			l.failed(err, got.retryAfter, got.rateLimited, now)
+		}
+		after := l.failing
+		l.mu.Unlock()
+		l.tell(err, before, after, wrong)
+	})
+}
+
+// failed decides when the next login may go out. The lock is held.
+func (l *logins) failed(err error, retryAfter time.Duration, limit bool, now time.Time) {
+	held := l.good(now)
+	l.err = err
+	if limit || held || fault.ReasonOf(err) == fault.Denied {
+		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+		l.next = now.Add(max(l.pause, retryAfter))
+		return
+	}
+	l.next = now // as any other failure: again at the next check
+}
+
+// tell counts and logs a login.
+func (l *logins) tell(err error, before, after fault.Reason, wrong bool) {
+	outcome := "done"
+	switch {
+	case after == fault.Denied:
+		outcome = "denied"
+	case err != nil:
+		outcome = "failed"
+	}
+	if !wrong {
+		l.count.WithLabelValues(outcome).Inc()
+	}
+	log := l.client.config.Log.With("role", l.config.Role, "mount", l.config.Mount)
+	switch {
+	case err == nil:
+		log.Info("logged in to Vault")
+	case after != before && outcome == "denied":
+		log.Warn("Vault refuses the login", "reason", string(after), "detail", fault.Of(err).Detail)
+	case after != before:
+		log.Warn("the login to Vault failed", "reason", string(after), "detail", fault.Of(err).Detail)
+	}
+}
+
+// jwt returns the service account token of the moment.
+func (l *logins) jwt() (string, error) {
+	text, err := readFile(l.config.JWTFile, tokenLimit)
+	if err != nil {
+		return "", fault.New(fault.Misconfigured, "VAULT_JWT_FILE: "+err.Error())
+	}
+	jwt := strings.TrimSpace(string(text))
+	if !isJWT(jwt) {
+		return "", fault.New(fault.Misconfigured, "VAULT_JWT_FILE: the file must hold one JWT, as Kubernetes projects it")
+	}
+	return jwt, nil
+}
+
+// close ends the token of a login, within ctx. No other login comes after it.
+func (l *logins) close(ctx context.Context, revoke func(context.Context) error) {
+	l.mu.Lock()
+	l.closed = true
+	revocable := l.revocable && l.good(time.Now())
+	l.mu.Unlock()
+	if revocable {
+		_ = revoke(ctx) // it ends by itself
+	}
+}
+
+// loggedIn is what a login says.
+type loggedIn struct {
+	token     string
+	lease     lease
+	revocable bool
+
+	rateLimited bool
+	retryAfter  time.Duration
+}
+
+// logIn sends a login, without a token.
+func (c *Client) logIn(ctx context.Context, config Login, jwt string) (loggedIn, error) {
+	clients, err := c.clients()
+	if err != nil {
+		return loggedIn{}, err
+	}
+	client := clients.anonymous
+	if c.config.Namespace != "" {
+		client = client.WithNamespace(c.config.Namespace)
+	}
+	resp, err := write(ctx, client, "auth/"+config.Mount+"/login", map[string]string{"role": config.Role, "jwt": jwt})
+	switch {
+	case err != nil:
+		return loggedIn{}, c.heal(err)
+	case resp.saysNothing():
+		return loggedIn{rateLimited: true, retryAfter: resp.retryAfter()}, fault.Status(resp.status)
+	case resp.status == http.StatusBadRequest, resp.status == http.StatusForbidden, resp.status == http.StatusNotFound:
+		return loggedIn{}, fault.New(fault.Denied, loginHint(resp))
+	case resp.status != http.StatusOK:
+		return loggedIn{}, fault.Status(resp.status)
+	}
+	var answer struct {
+		Auth *struct {
+			Token     string          `json:"client_token"`
+			Type      string          `json:"token_type"`
+			TTL       int64           `json:"lease_duration"`
+			Renewable bool            `json:"renewable"`
+			Uses      int             `json:"num_uses"`
+			MFA       json.RawMessage `json:"mfa_requirement"`
+		} `json:"auth"`
+	}
+	err = json.Unmarshal(resp.body, &answer)
+	auth := answer.Auth
+	switch {
+	case err != nil || auth == nil:
+		return loggedIn{}, fault.New(fault.BadResponse, "the login was not answered as Vault does")
+	case auth.MFA != nil && string(auth.MFA) != "null":
+		return loggedIn{}, fault.New(fault.Denied, "the login asks for a second factor, which a function has not")
+	case auth.Token == "" || strings.ContainsFunc(auth.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return loggedIn{}, fault.New(fault.BadResponse, "the login was not answered as Vault does")
+	}
+	ttl := seconds(auth.TTL)
+	return loggedIn{
+		token:     auth.Token,
+		lease:     lease{ttl: ttl, full: ttl, renewable: auth.Renewable && auth.Uses == 0},
+		revocable: auth.Type != "batch",
+	}, nil
+}
+
+// loginHint says what a refused login most likely is, in words of our own.
+func loginHint(resp response) string {
+	for _, hint := range []struct{ says, means string }{
+		{"invalid role name", "Vault knows no such role"},
+		{"could not be found", "Vault knows no such role"},
+		{"service account name not authorized", "the role is not for this service account"},
+		{"namespace not authorized", "the role is not for this namespace"},
+		{"invalid audience", "the service account token is not for the audience that the role asks for"},
+		{"audience claim", "the service account token is not for the audience that the role asks for"},
+		{"expired", "the service account token has expired: compare the clocks, and see that it is projected anew"},
+		{"not yet valid", "the service account token is not valid yet: compare the clocks"},
+		{"no handler for route", "there is no auth method at the mount"},
+		{"unsupported path", "there is no auth method at the mount"},
+		{"missing client token", "there is no auth method at the mount"},
+		{"not found in token", "a claim that the role binds is not in the service account token"},
+		{"claim", "a claim of the service account token is not what the role asks for"},
+	} {
+		if resp.says(hint.says) {
+			return hint.means
+		}
+	}
+	return "Vault does not accept the service account token for the role, from this address"
+}
