@@ -34,6 +34,7 @@ type Function struct {
 	readiness *checks.Readiness
 	debug     *http.Server // listens once ListenDebug says so
 	metrics   *prometheus.Registry
+	vault     *vault.Client // nil where its settings are wrong
 }
 
 // NewFunction returns the function of some settings. It connects to nothing: the
@@ -48,7 +49,8 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	}
 
 	f := &Function{log: log, debug: newDebugServer(settings, log)}
-	secrets, err := newVault(settings.Vault, log)
+	registry := prometheus.NewRegistry()
+	secrets, err := newVault(settings.Vault, registry, log)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +71,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	}, oryCheck, vaultChecker(secrets))
 
 	build := readBuild()
-	registry := prometheus.NewRegistry()
-	f.metrics = registry
+	f.metrics, f.vault = registry, secrets
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -144,7 +145,11 @@ func (f *Function) Drain() {
 // no longer, what holds it up can be looked at by [Function.ListenDebug].
 func (f *Function) Wait(ctx context.Context) error {
 	defer func() { _ = f.debug.Close() }()
-	return f.handler.Wait(ctx)
+	err := f.handler.Wait(ctx)
+	if f.vault != nil {
+		f.vault.Close(ctx)
+	}
+	return err
 }
 
 // ready is where checks and handler meet.
@@ -154,17 +159,20 @@ func (f *Function) ready(ctx context.Context) handler.Readiness {
 }
 
 // newVault returns the client of Vault, nil where its settings are wrong.
-func newVault(s VaultSettings, log *slog.Logger) (*vault.Client, error) {
+func newVault(s VaultSettings, registry prometheus.Registerer, log *slog.Logger) (*vault.Client, error) {
 	if warn(log, "vault", s.Wrong) {
 		return nil, nil //nolint:nilnil // none
 	}
-	token := vault.FixedToken(s.Token.Reveal())
-	if s.TokenFile != "" {
-		token = vault.TokenFile(s.TokenFile)
+	config := vault.Config{Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Registry: registry, Log: log}
+	switch {
+	case s.Role != "":
+		config.Login = vault.Login{Role: s.Role, Mount: s.AuthMount, JWTFile: s.JWTFile}
+	case s.TokenFile != "":
+		config.Token = vault.TokenFile(s.TokenFile)
+	default:
+		config.Token = vault.FixedToken(s.Token.Reveal())
 	}
-	return vault.New(vault.Config{
-		Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Token: token, Log: log,
-	})
+	return vault.New(config)
 }
 
 func vaultChecker(client *vault.Client) checks.Checker {
