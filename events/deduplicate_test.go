@@ -208,6 +208,7 @@ func TestDeduplicationNeedsAnAge(t *testing.T) {
 		is.Equal(err.Error(), "register a receiver for coffee.ordered: deduplicate: the age is not positive")
 	}
 }
+
 func TestDispatchedReplyIsACopy(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

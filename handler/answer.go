@@ -49,6 +49,10 @@ func statusOf(outcome events.Outcome) int {
 	return http.StatusInternalServerError
 }
 
+// clientLeft is the code, in the counter and the log line, of a request whose client left before
+// it was answered. Proxies use it since nginx did; no client sees it.
+const clientLeft = 499
+
 // sendTo writes an answer to an event. A 204 has nothing that looks like an event: a broker
 // would take that for a reply.
 func (a answer) sendTo(w *response) {
@@ -58,9 +62,7 @@ func (a answer) sendTo(w *response) {
 	if a.status >= http.StatusBadRequest {
 		a.sendError(w)
 		if a.verdict.Outcome == events.Abandoned {
-			// A sender who only closed its side for writing gets the 503. The counter and the
-			// log line have the code that proxies use for a client that has left.
-			w.code = 499
+			w.code = clientLeft // but a sender who only closed its side for writing gets the 503
 		}
 		return
 	}

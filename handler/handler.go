@@ -132,11 +132,11 @@ func withDefaults(c Config) (Config, error) {
 	}
 	switch {
 	case c.Events == nil:
-		return c, errors.New("Events is nil")
+		return c, errors.New("the field Events is nil")
 	case !isRoute(c.MetricsPath) || strings.ContainsAny(c.MetricsPath, "{ \t%?#") || c.MetricsPath == LivePath || c.MetricsPath == ReadyPath:
-		return c, fmt.Errorf("MetricsPath %q is not a plain path of its own", c.MetricsPath)
+		return c, fmt.Errorf("the metrics path %q is not a plain path of its own", c.MetricsPath)
 	case c.EventsScope != "" && c.Authorize == nil:
-		return c, errors.New("EventsScope is set, and Authorize is nil")
+		return c, errors.New("there is an EventsScope, and Authorize is nil")
 	}
 	return c, nil
 }

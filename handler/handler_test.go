@@ -491,15 +491,15 @@ func TestConfigs(t *testing.T) {
 		err    string
 	}{
 		"nothing but events":     {func(*handler.Config) {}, ""},
-		"no events":              {func(c *handler.Config) { c.Events = nil }, "make the handler: Events is nil"},
-		"a scope and nobody":     {func(c *handler.Config) { c.EventsScope = "events" }, "make the handler: EventsScope is set, and Authorize is nil"},
-		"a taken metrics path":   {func(c *handler.Config) { c.MetricsPath = "/health/live" }, `make the handler: MetricsPath "/health/live" is not a plain path of its own`},
-		"another":                {func(c *handler.Config) { c.MetricsPath = "/health/ready" }, `make the handler: MetricsPath "/health/ready" is not a plain path of its own`},
-		"the events' path":       {func(c *handler.Config) { c.MetricsPath = "/" }, `make the handler: MetricsPath "/" is not a plain path of its own`},
-		"a relative path":        {func(c *handler.Config) { c.MetricsPath = "metrics" }, `make the handler: MetricsPath "metrics" is not a plain path of its own`},
-		"an unclean path":        {func(c *handler.Config) { c.MetricsPath = "/a/../b" }, `make the handler: MetricsPath "/a/../b" is not a plain path of its own`},
-		"a path of many":         {func(c *handler.Config) { c.MetricsPath = "/{any}" }, `make the handler: MetricsPath "/{any}" is not a plain path of its own`},
-		"a path that is no path": {func(c *handler.Config) { c.MetricsPath = "/a b" }, `make the handler: MetricsPath "/a b" is not a plain path of its own`},
+		"no events":              {func(c *handler.Config) { c.Events = nil }, "make the handler: the field Events is nil"},
+		"a scope and nobody":     {func(c *handler.Config) { c.EventsScope = "events" }, "make the handler: there is an EventsScope, and Authorize is nil"},
+		"a taken metrics path":   {func(c *handler.Config) { c.MetricsPath = "/health/live" }, `make the handler: the metrics path "/health/live" is not a plain path of its own`},
+		"another":                {func(c *handler.Config) { c.MetricsPath = "/health/ready" }, `make the handler: the metrics path "/health/ready" is not a plain path of its own`},
+		"the events' path":       {func(c *handler.Config) { c.MetricsPath = "/" }, `make the handler: the metrics path "/" is not a plain path of its own`},
+		"a relative path":        {func(c *handler.Config) { c.MetricsPath = "metrics" }, `make the handler: the metrics path "metrics" is not a plain path of its own`},
+		"an unclean path":        {func(c *handler.Config) { c.MetricsPath = "/a/../b" }, `make the handler: the metrics path "/a/../b" is not a plain path of its own`},
+		"a path of many":         {func(c *handler.Config) { c.MetricsPath = "/{any}" }, `make the handler: the metrics path "/{any}" is not a plain path of its own`},
+		"a path that is no path": {func(c *handler.Config) { c.MetricsPath = "/a b" }, `make the handler: the metrics path "/a b" is not a plain path of its own`},
 		"a registry of another":  {func(c *handler.Config) { c.Registry = f.registry }, "register the handler's metrics: duplicate metrics collector registration attempted"},
 	} {
 		t.Run(when, func(t *testing.T) {

@@ -179,6 +179,11 @@ func TestSenderWhoLeavesIsNoError(t *testing.T) {
 				return f.series(`coffeebuddy_http_requests_total{code="`+test.code+`",method="POST",route="/"}`) == "1"
 			})
 			is.Equal(f.series(`coffeebuddy_events_total{outcome="`+test.outcome+`"}`), "1")
+			timed := "1"
+			if test.code == "499" {
+				timed = "0" // nobody waited that long
+			}
+			is.Equal(f.series(`coffeebuddy_http_request_duration_seconds_count{method="POST",route="/"}`), timed)
 		})
 	}
 }

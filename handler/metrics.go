@@ -105,11 +105,13 @@ func (m *metrics) addRoute(pattern, method string, r *route) {
 	m.routes[pattern] = r
 }
 
-// observe counts one answered request.
+// observe counts one request, and how long it took if its client waited for the response.
 func (m *metrics) observe(r *route, method string, code int, took time.Duration) {
-	if method == r.method {
+	switch {
+	case code == clientLeft:
+	case method == r.method:
 		r.duration.Observe(took.Seconds())
-	} else {
+	default:
 		m.durations.WithLabelValues(method, r.path).Observe(took.Seconds())
 	}
 	switch {

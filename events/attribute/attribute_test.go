@@ -25,7 +25,7 @@ func TestCheck(t *testing.T) {
 		"no id":                      {func(c *event.EventContextV1) { c.ID = " " }, "id"},
 		"an id with a control":       {func(c *event.EventContextV1) { c.ID = "\x00" }, "id"},
 		"no source":                  {func(c *event.EventContextV1) { c.Source = types.URIRef{} }, "source"},
-		"a source that is not UTF-8": {func(c *event.EventContextV1) { c.Source.URL.Scheme, c.Source.URL.Opaque = "a", "\xff" }, "source"},
+		"a source that is not UTF-8": {func(c *event.EventContextV1) { c.Source.Scheme, c.Source.Opaque = "a", "\xff" }, "source"},
 		"no type":                    {func(c *event.EventContextV1) { c.Type = "" }, "type"},
 		"a subject with a line feed": {func(c *event.EventContextV1) { c.Subject = new("a\nb") }, "subject"},
 		"a relative schema":          {func(c *event.EventContextV1) { c.DataSchema = types.ParseURI("/s") }, "dataschema"},

@@ -17,7 +17,7 @@ func events() row {
 				"Sent again for long means that a receiver does not recover, and that the broker's retries run out. [Duplicates](${repository}/docs/events.md#duplicates)",
 			queries: []query{
 				{`sum(rate(coffeebuddy_events_total{$pods, outcome=~"failed|retry|timeout|overloaded"}[$__rate_interval]))`, "sent again"},
-				{`sum(rate(coffeebuddy_events_total{$pods, outcome=~"malformed|unknown_type|rejected"}[$__rate_interval]))`, "to the dead letters"},
+				{`sum(rate(coffeebuddy_events_total{$pods, outcome=~"malformed|unknown_type|rejected|mismatch"}[$__rate_interval]))`, "to the dead letters"},
 				{`sum(rate(coffeebuddy_events_total{$pods, outcome="unauthorized"}[$__rate_interval]))`, "unauthorized"},
 				{`sum(rate(coffeebuddy_events_total{$pods, outcome="duplicate"}[$__rate_interval]))`, "deduplicated"},
 			},
