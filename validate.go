@@ -472,8 +472,8 @@ func token(to *VaultSettings) setting {
 				return ""
 			case text == "":
 				return "is not set: set it, or its _FILE variant, or log in with VAULT_ROLE"
-			case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
-				return "must be printable ASCII without white space"
+			case vault.NoToken(text) != "":
+				return vault.NoToken(text)
 			}
 			to.Token = NewSecret(text)
 			return ""

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"coffeebuddy/internal/fault"
 	"coffeebuddy/internal/transport"
@@ -35,11 +36,24 @@ func (c *Client) ReadVersion(ctx context.Context, kv KV, version int) (string, i
 	if err != nil {
 		return "", 0, err
 	}
-	value, ok := values[kv.Key].(string)
-	if !ok || value == "" {
-		return "", 0, fault.New(fault.Misconfigured, "the secret has no text under its key")
+	value, ok := values[kv.Key]
+	if text, isText := value.(string); isText && text != "" {
+		return text, version, nil
 	}
-	return value, version, nil
+	what := "the secret has no such key"
+	switch {
+	case value == "":
+		what = "the secret's value is empty"
+	case ok:
+		what = "the secret's value is no text"
+	default:
+		for key := range values {
+			if strings.EqualFold(key, kv.Key) {
+				what = "the secret has no such key, but one that differs in its case"
+			}
+		}
+	}
+	return "", 0, fault.New(fault.Misconfigured, what)
 }
 
 // Secret returns the texts of the newest version of a secret by their keys, whatever the
@@ -71,10 +85,8 @@ func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[str
 	switch {
 	case err != nil:
 		return nil, 0, err
-	case resp.status == http.StatusForbidden:
-		return nil, 0, fault.New(fault.Denied, "Vault refuses to read the secret")
-	case resp.status == http.StatusNotFound:
-		return nil, 0, ErrNotFound
+	case resp.status == http.StatusForbidden, resp.status == http.StatusNotFound:
+		return nil, 0, c.refused(ctx, kv, resp)
 	case resp.status != http.StatusOK:
 		return nil, 0, fault.Status(resp.status) // 503 where it is sealed
 	}

@@ -1,6 +1,8 @@
 package vault_test
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -39,6 +41,10 @@ func TestRead(t *testing.T) {
 			t.Parallel()
 			is := is.New(t)
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, "/v1/sys/internal/ui/mounts/") {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
 				is.Equal(r.URL.Path, "/v1/secret/data/coffeebuddy/slack")
 				is.Equal(r.Header.Get("X-Vault-Token"), "s.canary")
 				w.WriteHeader(test.answer.status)
@@ -53,4 +59,57 @@ func TestRead(t *testing.T) {
 	}
 	_, err := clientAt(t, "http://127.0.0.1:1").Read(t.Context(), vault.KV{Mount: "secret", Path: "x", Key: "y"})
 	is.New(t).Equal(fault.ReasonOf(err), fault.Refused)
+}
+
+// TestWhereTheSecretIs tells the common mistakes apart, without anything of what Vault says.
+func TestWhereTheSecretIs(t *testing.T) {
+	t.Parallel()
+	forbidden, none := canned{403, `{"errors":["canary"]}`}, canned{404, `{"errors":["canary"]}`}
+	mounted := func(path, kind, version string) canned {
+		return canned{200, fmt.Sprintf(`{"data":{"path":%q,"type":%q,"options":{"version":%q},"description":"canary"}}`, path, kind, version)}
+	}
+	right := vault.KV{Mount: "secret", Path: "coffeebuddy/slack", Key: "signing_secret"}
+	for _, test := range []struct {
+		when   string
+		kv     vault.KV
+		answer canned
+		mount  canned
+		hint   string
+		reason fault.Reason
+	}{
+		{"as vault read shows it", vault.KV{Mount: "secret", Path: "data/coffeebuddy/slack", Key: "k"}, forbidden, forbidden, "starts with data/", fault.Denied},
+		{"as vault read shows it, with a policy for all", vault.KV{Mount: "secret", Path: "data/coffeebuddy/slack", Key: "k"}, none, mounted("secret/", "kv", "2"), "starts with data/", fault.Misconfigured},
+		{"a policy for another path", right, forbidden, mounted("secret/", "kv", "2"), "policies do not allow", fault.Denied},
+		{"no such mount", right, forbidden, forbidden, "no such mount", fault.Denied},
+		{"a mount with a slash", vault.KV{Mount: "team", Path: "kv/coffeebuddy", Key: "k"}, forbidden, mounted("team/kv/", "kv", "2"), "write mount:path", fault.Denied},
+		{"version 1", right, none, canned{200, `{"data":{"path":"secret/","type":"kv","options":null}}`}, "version 1", fault.Misconfigured},
+		{"another engine", right, none, mounted("secret/", "transit", ""), "no KV secrets engine", fault.Misconfigured},
+		{"no such secret", right, none, mounted("secret/", "kv", "2"), "no such secret in it", fault.Misconfigured},
+		{"a deleted one", right, canned{404, `{"data":{"data":null,"metadata":{"deletion_time":"2026-01-02T03:04:05Z","destroyed":false}}}`}, none, "was deleted or destroyed", fault.Misconfigured},
+		{"another case of the key", right, canned{200, `{"data":{"data":{"SIGNING_SECRET":"canary"}}}`}, none, "differs in its case", fault.Misconfigured},
+		{"another key", right, canned{200, `{"data":{"data":{"key":"canary"}}}`}, none, "no such key", fault.Misconfigured},
+		{"a Vault that does not say", right, forbidden, canned{500, "canary"}, "refuses to read", fault.Denied},
+	} {
+		t.Run(test.when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				answer := test.answer
+				if r.URL.Path == "/v1/sys/internal/ui/mounts/"+test.kv.Mount+"/"+test.kv.Path {
+					answer = test.mount
+				}
+				w.WriteHeader(answer.status)
+				_, _ = io.WriteString(w, answer.body)
+			}))
+			defer server.Close()
+			client := clientAt(t, server.URL)
+			for range 2 { // the second time from memory
+				_, err := client.Read(t.Context(), test.kv)
+				is.Equal(fault.ReasonOf(err), test.reason)
+				is.True(strings.Contains(err.Error(), test.hint)) // err
+				is.True(!strings.Contains(err.Error(), "canary"))
+				is.Equal(errors.Is(err, vault.ErrNotFound), test.answer.status == 404)
+			}
+		})
+	}
 }

@@ -41,9 +41,10 @@ type logins struct {
 
 	mu        sync.Mutex
 	token     string // of the last login, "" for none
-	revocable bool   // it is a service token
-	refused   bool   // Vault has denied it since
-	err       error  // of the last login that failed, or of the denial
+	at        time.Time
+	revocable bool  // it is a service token
+	refused   bool  // Vault has denied it since
+	err       error // of the last login that failed, or of the denial
 	next      time.Time
 	pause     time.Duration // after the last login that was denied or whose token was
 	failing   fault.Reason  // as was logged
@@ -138,6 +139,9 @@ func (l *logins) lookedUp(token string, err error) {
 	case err == nil && l.failing == "":
 		l.pause = 0
 	case err != nil && fault.ReasonOf(err) == fault.Denied && !l.refused:
+		if time.Since(l.at) >= lookupEvery {
+			l.pause = 0 // it was good for a while
+		}
 		l.refused, l.err = true, err
 		l.next = time.Now().Add(l.pause) // at once the first time
 		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
@@ -168,7 +172,7 @@ func (l *logins) start(ctx context.Context) (ended <-chan struct{}) {
 		before, now := l.failing, time.Now()
 		l.failing = fault.ReasonOf(err)
 		if err == nil {
-			l.token, l.revocable, l.refused, l.err = got.token, got.revocable, false, nil
+			l.token, l.at, l.revocable, l.refused, l.err = got.token, now, got.revocable, false, nil
 		} else {
 			l.failed(err, got.retryAfter, got.rateLimited, now)
 		}

@@ -109,21 +109,26 @@ func (c *Client) Identify(ctx context.Context) error {
 // Verify says whether Vault knows the token, from auth/token/lookup-self, which it asks
 // at most every 30 s, and sooner where Vault has answered a use of the token with 403.
 // After a denial it asks again with a pause that grows from 1 s to 30 s, and at once when
-// the token has changed.
+// the token has changed, as it does by another login.
 func (c *Client) Verify(ctx context.Context) error {
 	clients, err := c.clients()
 	if err != nil {
 		return err
 	}
-	token, err := c.identify(ctx, clients.identified)
-	if err != nil {
+	for again := false; ; again = true {
+		token, err := c.identify(ctx, clients.identified)
+		if err != nil {
+			return c.heal(err)
+		}
+		err = c.verify(ctx, clients.identified, token)
+		if c.login != nil && !again && fault.ReasonOf(err) == fault.Denied {
+			continue
+		}
+		if err == nil {
+			c.tend(clients.identified, token)
+		}
 		return c.heal(err)
 	}
-	if err := c.verify(ctx, clients.identified, token); err != nil {
-		return c.heal(err)
-	}
-	c.tend(clients.identified, token)
-	return nil
 }
 
 // verify looks the token up if that is due, one caller at a time.

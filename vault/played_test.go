@@ -62,7 +62,7 @@ func (p *played) dial() net.Conn {
 		switch {
 		case req.URL.Path == lookupPath && p.life != nil:
 			answer = p.life.lookup()
-		case req.URL.Path == renewPath:
+		case req.URL.Path == renewPath && p.life != nil:
 			answer = p.life.renew()
 		case req.URL.Path == lookupPath:
 			p.count++

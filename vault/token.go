@@ -26,7 +26,7 @@ const tokenLimit = 16 << 10
 // TokenFile returns a source that reads the token from a file at each use: Vault
 // Agent's sink, a file of the CSI driver, or a Secret that is mounted as a volume.
 // Surrounding white space is dropped. As long as the file is missing, empty, or holds
-// no token, the reason is [fault.Misconfigured].
+// no token, the reason is misconfigured.
 //
 // Nothing is remembered: 100 bytes from memory cost less than a request, and a token
 // that was renamed, linked or written over the old one is seen at the next use.
@@ -37,14 +37,47 @@ func TokenFile(file string) TokenSource {
 			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: "+err.Error())
 		}
 		token := strings.TrimSpace(string(text))
-		switch {
-		case token == "":
-			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: the file is empty")
-		case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: the file must hold one token, printable ASCII without white space")
+		if why := NoToken(token); why != "" {
+			return "", fault.New(fault.Misconfigured, "VAULT_TOKEN_FILE: "+why)
 		}
 		return token, nil
 	}
+}
+
+// NoToken says why a text, without the white space around it, cannot be a token of
+// Vault's, and "" if it can. Vault itself answers some of these with 500, as if the fault
+// were its own. The reason never quotes the text.
+func NoToken(text string) (why string) {
+	prefixed := func(prefixes ...string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool {
+			return len(text) >= len(p) && strings.EqualFold(text[:len(p)], p)
+		})
+	}
+	for _, shape := range []struct {
+		is  bool
+		why string
+	}{
+		{text == "", "is empty"},
+		{prefixed("\ufeff"), "must not begin with a byte order mark"},
+		{strings.HasPrefix(text, "{") || strings.HasPrefix(text, "["), "must be the token alone, not JSON that holds it"},
+		{strings.HasPrefix(text, "-----BEGIN"), "must be a token, not a key or a certificate"},
+		{strings.ContainsAny(text, "\"'`\u201c\u201d\u2018\u2019"), "must be without quotes"},
+		{prefixed("bearer ", "bearer:", "authorization:", "x-vault-token:"), "must be the token alone, without the header around it"},
+		{prefixed("VAULT_TOKEN=", "VAULT_TOKEN:", "token:", "token=", "client_token:", "export "), "must be the token alone, without a name before it"},
+		{strings.Contains(text, "${") || strings.Contains(text, "$(") || strings.HasPrefix(text, "$") || strings.HasPrefix(text, "<"), "must be the token itself, not a placeholder for it"},
+		{strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }), "must be printable ASCII without white space"},
+		{isJWT(text), "must be a token of Vault's, not a JWT: log in with VAULT_ROLE where that is the service account's"},
+		{strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./") || strings.HasPrefix(text, "~/") || prefixed("file:", "http://", "https://"), "must be a token, not where one is: VAULT_TOKEN_FILE takes a file"},
+		{strings.HasPrefix(text, "secret/") || strings.HasPrefix(text, "auth/") || prefixed("vault:"), "must be a token, not a path in Vault"},
+		{strings.HasPrefix(text, "aHZzL") || strings.HasPrefix(text, "aHZiL") || strings.HasPrefix(text, "aHZyL"), "must be the token as Vault gave it, not base64 of it: it was encoded twice"},
+		{slices.Contains([]string{"hvs.", "hvb.", "hvr.", "s.", "b.", "r."}, text), "must be the whole token, not its prefix alone"},
+		{strings.HasSuffix(text, "...") || strings.Contains(text, "***"), "must be the whole token, not what a tool shows of it"},
+	} {
+		if shape.is {
+			return shape.why
+		}
+	}
+	return ""
 }
 
 // A fileError says why a file cannot be used, and holds neither its name nor its content.

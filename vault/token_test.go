@@ -128,3 +128,49 @@ func TestVaultTokenFromAFileThatComesAndGoes(t *testing.T) {
 	is.NoErr(os.Remove(file))
 	is.Equal(check(t, client), fault.Misconfigured)
 }
+
+// TestNoToken is about what people set in a token's place.
+func TestNoToken(t *testing.T) {
+	t.Parallel()
+	jwt := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
+	for _, test := range []struct{ text, why string }{
+		{`"hvs.canary"`, "without quotes"},
+		{`'hvs.canary'`, "without quotes"},
+		{"\u201chvs.canary\u201d", "without quotes"},
+		{jwt, "not a JWT"},
+		{"Bearer hvs.canary", "without the header"},
+		{"bearer hvs.canary", "without the header"},
+		{"X-Vault-Token: hvs.canary", "without the header"},
+		{"VAULT_TOKEN=hvs.canary", "without a name"},
+		{"token: hvs.canary", "without a name"},
+		{`{"auth":{"client_token":"hvs.canary"}}`, "not JSON"},
+		{"${VAULT_TOKEN}", "placeholder"},
+		{"$(cat canary)", "placeholder"},
+		{"$VAULT_TOKEN", "placeholder"},
+		{"<your-token>", "placeholder"},
+		{"/var/run/secrets/vault/canary", "VAULT_TOKEN_FILE"},
+		{"file:/canary", "VAULT_TOKEN_FILE"},
+		{"https://vault.canary:8200", "VAULT_TOKEN_FILE"},
+		{"secret/data/canary", "path in Vault"},
+		{"auth/kubernetes/role/canary", "path in Vault"},
+		{"aHZzLkNBRVNJY2FuYXJ5", "encoded twice"},
+		{"hvs.", "prefix alone"},
+		{"hvs.CAESIcanary...", "not what a tool shows"},
+		{"hvs.canary hvs.canary", "white space"},
+		{"-----BEGIN CANARY", "not a key"},
+		{"", "is empty"},
+
+		{"hvs.CAESIJ-_canary", ""},
+		{"hvb.AAAAAQcanary", ""},
+		{"s.canary", ""},
+		{"root", ""},
+		{"00000000-0000-0000-0000-000000000000", ""},
+		{"eyJust-my-own-id", ""}, // an id that an administrator has chosen
+	} {
+		is := is.New(t)
+		why := vault.NoToken(test.text)
+		is.True(strings.Contains(why, test.why)) // test.text
+		is.Equal(why == "", test.why == "")      // test.text
+		is.True(!strings.Contains(why, "canary"))
+	}
+}

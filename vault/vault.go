@@ -56,6 +56,7 @@ type Client struct {
 	state   sync.Mutex
 	lookup  lookup
 	renewal renewal
+	hint    hint // the last one
 	leases  []*Lease
 	closed  bool
 }

@@ -1,0 +1,129 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/transport"
+)
+
+// hintFor is how long a hint is remembered: a read that fails is tried again and again.
+const hintFor = time.Minute
+
+// hint is what a secret that cannot be read most likely has wrong with it.
+type hint struct {
+	kv     KV
+	status int
+	text   string
+	until  time.Time
+}
+
+// notFound is ErrNotFound with what it most likely means.
+type notFound struct{ error }
+
+func (n notFound) Unwrap() error        { return n.error }
+func (n notFound) Is(target error) bool { return target == ErrNotFound }
+
+// refused returns the error of a read of a secret that Vault answered with 403 or 404.
+// The mistakes about where a secret is look alike in that answer, so Vault is asked what
+// is mounted there, as its own tools do. Nothing of what it says is in the error.
+func (c *Client) refused(ctx context.Context, kv KV, resp response) error {
+	now := time.Now()
+	c.state.Lock()
+	h, limited := c.hint, c.lookup.limited
+	c.state.Unlock()
+	if h.kv != kv || h.status != resp.status || !now.Before(h.until) {
+		h = hint{kv: kv, status: resp.status, text: c.guess(ctx, kv, resp, limited), until: now.Add(hintFor)}
+		c.state.Lock()
+		c.hint = h
+		c.state.Unlock()
+	}
+	if resp.status == http.StatusNotFound {
+		return notFound{fault.New(fault.Misconfigured, h.text)}
+	}
+	return fault.New(fault.Denied, h.text)
+}
+
+// guess returns a text from a closed list.
+func (c *Client) guess(ctx context.Context, kv KV, resp response, limited bool) string {
+	switch {
+	case resp.destroyed():
+		return "this version of the secret was deleted or destroyed"
+	case strings.HasPrefix(kv.Path, "data/"), strings.HasPrefix(kv.Path, "metadata/"):
+		return "the path starts with data/ or metadata/, as vault read shows it: leave that out"
+	}
+	general := "Vault refuses to read the secret"
+	if resp.status == http.StatusNotFound {
+		general = ErrNotFound.(*fault.Error).Detail //nolint:errorlint // it is what it was made as
+	}
+	if limited { // asking spends a use
+		return general
+	}
+	mounted, err := c.mounted(ctx, kv)
+	switch {
+	case err != nil:
+		return general
+	case mounted.Path == "":
+		return "Vault has no such mount, or the token's policies allow nothing in it"
+	case strings.Trim(mounted.Path, "/") != kv.Mount:
+		return "the mount is another part of the path than its first segment: write mount:path"
+	case mounted.Type != "kv" && mounted.Type != "generic":
+		return "what is mounted there is no KV secrets engine"
+	case mounted.Options.Version != "2":
+		return "what is mounted there is a KV secrets engine of version 1: version 2 is needed"
+	case resp.status == http.StatusForbidden:
+		return "the token's policies do not allow to read the secret: they need read on mount/data/path"
+	}
+	return "the mount is right, and there is no such secret in it, or it was deleted"
+}
+
+// mount is what Vault says is mounted at a path.
+type mount struct {
+	Path    string `json:"path"`
+	Type    string `json:"type"`
+	Options struct {
+		Version string `json:"version"`
+	} `json:"options"`
+}
+
+// mounted asks what is mounted at a secret's path; its Path is empty where Vault says
+// nothing.
+func (c *Client) mounted(ctx context.Context, kv KV) (mount, error) {
+	client, _, err := c.use(ctx)
+	if err != nil {
+		return mount{}, err
+	}
+	resp, err := read(transport.WithLimit(ctx, transport.Limit), client, "sys/internal/ui/mounts/"+kv.Mount+"/"+kv.Path, nil)
+	switch {
+	case err != nil:
+		return mount{}, err
+	case resp.status == http.StatusForbidden:
+		return mount{}, nil
+	case resp.status != http.StatusOK:
+		return mount{}, fault.Status(resp.status)
+	}
+	var answer struct {
+		Data mount `json:"data"`
+	}
+	if json.Unmarshal(resp.body, &answer) != nil || answer.Data.Path == "" {
+		return mount{}, fault.New(fault.BadResponse, "the mount was not answered as Vault does")
+	}
+	return answer.Data, nil
+}
+
+// destroyed reports whether the response is of a version that is there no more.
+func (r response) destroyed() bool {
+	var answer struct {
+		Data struct {
+			Metadata struct {
+				Deleted   string `json:"deletion_time"`
+				Destroyed bool   `json:"destroyed"`
+			} `json:"metadata"`
+		} `json:"data"`
+	}
+	return json.Unmarshal(r.body, &answer) == nil && (answer.Data.Metadata.Destroyed || answer.Data.Metadata.Deleted != "")
+}

@@ -1,0 +1,163 @@
+package vault_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"coffeebuddy/internal/fault"
+	"coffeebuddy/vault"
+
+	"github.com/matryer/is"
+)
+
+// checkFor checks every second for a while, and returns how often each reason came.
+func checkFor(t *testing.T, client *vault.Client, d time.Duration) map[fault.Reason]int {
+	t.Helper()
+	reasons := make(map[fault.Reason]int)
+	for began := time.Now(); time.Since(began) < d; time.Sleep(time.Second) {
+		reasons[check(t, client)]++
+	}
+	synctest.Wait()
+	return reasons
+}
+
+// TestRateLimitSaysNothingOfTheToken: with a quota that others use up, a token that was
+// good stays good, and is not asked for more often than before.
+func TestRateLimitSaysNothingOfTheToken(t *testing.T) {
+	for _, status := range []int{429, 412} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			p := vaultPlayedInMemory(t, canned{200, lookedUp})
+			client := p.client(t)
+			is.Equal(check(t, client), fault.Reason(""))
+			p.lookup = canned{status, `{"errors":["canary"]}`}
+			p.count = 0
+			reasons := checkFor(t, client, 10*time.Minute)
+			is.Equal(len(reasons), 1)
+			is.True(reasons[""] > 0)
+			is.True(p.count < 30) // 1, 2, 4, 8, 16 and then every 30 s
+
+			p.lookup = canned{403, wrongToken} // and a token that is revoked meanwhile is seen
+			time.Sleep(31 * time.Second)
+			is.Equal(check(t, client), fault.Denied)
+			p.lookup = canned{status, ""} // a denial is no lookup that was good
+			time.Sleep(31 * time.Second)
+			is.Equal(check(t, client), fault.Unavailable)
+			p.lookup = canned{200, lookedUp}
+			time.Sleep(31 * time.Second)
+			is.Equal(check(t, client), fault.Reason(""))
+		})
+	}
+}
+
+func TestRateLimitSaysWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := vaultPlayedInMemory(t, canned{200, lookedUp})
+		client := p.client(t)
+		checkFor(t, client, time.Second)
+		p.lookup = canned{429, "come back in 50 s"}
+		checkFor(t, client, 31*time.Second)
+		is.Equal(p.count, 2)
+		checkFor(t, client, 45*time.Second)
+		is.Equal(p.count, 2)
+		checkFor(t, client, 10*time.Second)
+		is.Equal(p.count, 3)
+	})
+}
+
+func TestRateLimitBeforeTheTokenWasEverLookedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := vaultPlayedInMemory(t, canned{429, ""})
+		client := p.client(t)
+		is.Equal(checkFor(t, client, time.Minute)[fault.Unavailable], 60)
+		is.True(p.count <= 7)
+	})
+}
+
+// TestUseThatIsRefused has the token looked up again, with a growing pause where that
+// finds nothing wrong with it.
+func TestUseThatIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := vaultPlayedInMemory(t, canned{200, lookedUp})
+		p.serve = func(r *http.Request) (canned, bool) {
+			return canned{403, `{"errors":["canary"]}`}, strings.HasPrefix(r.URL.Path, "/v1/secret/") || strings.HasPrefix(r.URL.Path, "/v1/sys/internal/")
+		}
+		client := p.client(t)
+		kv := vault.KV{Mount: "secret", Path: "x", Key: "y"}
+		is.Equal(check(t, client), fault.Reason(""))
+		is.Equal(p.count, 1)
+		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(time.Second) {
+			_, err := client.Read(t.Context(), kv)
+			is.Equal(fault.ReasonOf(err), fault.Denied)
+			is.Equal(check(t, client), fault.Reason(""))
+		}
+		is.True(p.count <= 28) // hardly more than without
+
+		p.lookup = canned{403, wrongToken} // revoked
+		time.Sleep(31 * time.Second)
+		_, err := client.Read(t.Context(), kv)
+		is.Equal(fault.ReasonOf(err), fault.Denied)
+		is.Equal(check(t, client), fault.Denied)
+	})
+}
+
+// TestTokenWithLimitedUsesThatHasNoneLeft is seen by the first use that is refused.
+func TestTokenWithLimitedUsesThatHasNoneLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		uses := 20
+		p := vaultPlayedInMemory(t, canned{})
+		p.serve = func(r *http.Request) (canned, bool) {
+			if r.URL.Path == healthPath {
+				return canned{}, false
+			}
+			if uses--; uses < 0 {
+				return canned{403, wrongToken}, true
+			}
+			if r.URL.Path == lookupPath {
+				return canned{200, fmt.Sprintf(`{"data":{"id":"s.canary","num_uses":%d}}`, uses)}, true
+			}
+			return canned{200, `{"data":{"data":{"key":"value"}}}`}, true
+		}
+		client := p.client(t)
+		is.Equal(checkFor(t, client, time.Minute)[""], 60)
+		is.Equal(uses, 19) // one lookup
+		for uses > 0 {
+			_, err := client.Read(t.Context(), vault.KV{Mount: "secret", Path: "x", Key: "key"})
+			is.NoErr(err)
+		}
+		is.Equal(check(t, client), fault.Reason(""))
+		_, err := client.Read(t.Context(), vault.KV{Mount: "secret", Path: "x", Key: "key"})
+		is.Equal(fault.ReasonOf(err), fault.Denied)
+		is.Equal(check(t, client), fault.Denied)
+		is.Equal(checkFor(t, client, time.Minute)[fault.Denied], 60)
+	})
+}
+
+// TestTokenInItsLastSecond has a TTL of 0, as one that never expires has.
+func TestTokenInItsLastSecond(t *testing.T) {
+	for _, test := range []struct {
+		expire string
+		ends   bool
+	}{
+		{`,"expire_time":"2026-01-02T03:04:05.678Z"`, true},
+		{`,"expire_time":null`, false},
+		{``, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			p := vaultPlayedInMemory(t, canned{200, `{"data":{"id":"s.canary","ttl":0,"creation_ttl":600,"renewable":false` + test.expire + `}}`})
+			client := p.client(t)
+			is.Equal(check(t, client), fault.Reason(""))
+			is.Equal(!client.TokenExpiry().IsZero(), test.ends)
+			is.True(!test.ends || time.Until(client.TokenExpiry()).Abs() <= time.Second)
+		})
+	}
+}
