@@ -2,8 +2,8 @@ package events
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -103,15 +103,4 @@ func (c *Correlation) Follow(e event.Event) {
 }
 
 // NewRequestID returns 26 letters and digits, 128 bits of chance.
-func NewRequestID() string {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	var id [26]byte
-	for half := range 2 {
-		bits := rand.Uint64() //nolint:gosec // it is no secret, and each request needs one
-		for i := range 13 {
-			id[13*half+i] = alphabet[bits%32]
-			bits /= 32
-		}
-	}
-	return string(id[:])
-}
+func NewRequestID() string { return rand.Text() }

@@ -14,8 +14,7 @@ func (h *Handler) timed(next layer) layer {
 	return func(resp *response, r *http.Request) {
 		resp.began = time.Now()
 		h.inFlight.Add(1)
-		resp.header[0] = resp.RequestID
-		resp.Header()["X-Request-Id"] = resp.header[:]
+		resp.Header()["X-Request-Id"] = []string{resp.RequestID}
 		defer h.answered(resp, r)
 		next(resp, r)
 	}

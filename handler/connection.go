@@ -41,9 +41,6 @@ type response struct {
 	event    eventName    // of an event that was understood
 	early    bool         // it is flushed before its handler returns
 	answered bool         // it was counted and logged
-
-	header   [1]string   // of X-Request-Id
-	readable requestBody // what body points to
 }
 
 // Unwrap is for http.ResponseController.
@@ -135,8 +132,7 @@ func lingering(w http.ResponseWriter, r *http.Request, next layer) {
 		return
 	}
 	connection := http.NewResponseController(w)
-	resp.body = &resp.readable
-	resp.readable = requestBody{
+	resp.body = &requestBody{
 		ReadCloser: r.Body,
 		connection: w,
 		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && r.Header.Get("Expect") == "",

@@ -222,8 +222,7 @@ func unquote(value string) (string, bool) {
 
 // decodeStructured decodes an event in the JSON event format (section 3).
 func decodeStructured(body []byte) (event.Event, error) {
-	var few [16]attribute.Member
-	members, err := attribute.Members(body, few[:0])
+	members, err := attribute.Members(body)
 	if err != nil {
 		return event.Event{}, err
 	}
