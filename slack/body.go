@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// formLimit is the size of the largest form, in bytes. Slack's largest known payload, a
-	// view of 250 kB, is under 750 kB in a form.
-	formLimit = 1 << 20
+	// commandLimit is the size of the largest slash command, in bytes. Its text is short.
+	commandLimit = 1 << 20
 
-	// eventLimit is the size of the largest event, in bytes. A message of 40,000 Chinese
-	// characters that was edited and has an unfurl is 1.9 MB.
-	eventLimit = 4 << 20
+	// payloadLimit is the size of the largest event or interaction, in bytes. A message of
+	// 40,000 Chinese characters that was edited and has an unfurl is an event of 1.9 MB, and
+	// a click in it has the message once, in a form, which makes it a third longer.
+	payloadLimit = 4 << 20
 
 	// bodiesLimit bounds the memory of all bodies together, in bytes: of those that arrive
 	// and of those whose receiver has not finished. An event in the making is about three

@@ -83,7 +83,7 @@ func (a *App) on(prefix, name string, receiver events.Receiver, given []Option) 
 	case receiver == nil:
 		return errors.New("the receiver is nil")
 	case !isWord(name):
-		return errors.New("Slack has no such type")
+		return errors.New("it is no type of Slack's")
 	case o.durable && prefix == interactionPrefix && expectationsOf(name).inAnswer:
 		return errors.New("durable: Slack takes the reply as the response, so that it cannot come later")
 	case !o.durable:

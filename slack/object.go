@@ -33,7 +33,7 @@ func objectOf(text []byte) (object, error) {
 	if _, err := decoder.Token(); err != nil { // the closing brace
 		return nil, errMalformed
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself
+	if _, err := decoder.Token(); err != io.EOF {
 		return nil, errMalformed
 	}
 	return o, nil

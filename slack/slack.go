@@ -98,9 +98,9 @@ func New(e *events.Events, config Config) (*App, error) {
 		return a, nil
 	}
 	return a, errors.Join(
-		config.Mount("POST /slack/commands", a.serve(route{command, formType, formLimit, a.commandOf})),
-		config.Mount("POST /slack/interactions", a.serve(route{interaction, formType, formLimit, a.interactionOf})),
-		config.Mount("POST /slack/events", a.serve(route{deliveredEvent, jsonType, eventLimit, a.eventOf})),
+		config.Mount("POST /slack/commands", a.serve(route{command, formType, commandLimit, a.commandOf})),
+		config.Mount("POST /slack/interactions", a.serve(route{interaction, formType, payloadLimit, a.interactionOf})),
+		config.Mount("POST /slack/events", a.serve(route{deliveredEvent, jsonType, payloadLimit, a.eventOf})),
 	)
 }
 
@@ -131,11 +131,11 @@ func withDefaults(c Config) (Config, error) {
 	}
 	switch {
 	case c.AckAfter < 0:
-		return c, errors.New("AckAfter is negative")
+		return c, errors.New("a negative AckAfter")
 	case c.Timeout < 0:
-		return c, errors.New("Timeout is negative")
+		return c, errors.New("a negative Timeout")
 	case c.Secret != nil && c.Mount == nil:
-		return c, errors.New("Secret is set, and Mount is nil")
+		return c, errors.New("a Secret without Mount")
 	}
 	return c, nil
 }

@@ -317,6 +317,11 @@ func TestBodyThatIsNotAnnounced(t *testing.T) {
 		var got record
 		is.New(t).Equal(slacktest.New(t, got.features(answering(nil, nil))).Send(r).Status, status) // size
 	}
+	// A click in such a message has it in a form, where each of its characters takes 8 bytes.
+	message := strings.Repeat("%5Cu8336", 3*40_000)
+	var got record
+	r := slacktest.Request(slacktest.Secret, "/slack/interactions", form, `payload={"type":"message_action","message":{"text":"`+message+`"}}`)
+	is.New(t).Equal(slacktest.New(t, got.features(answering(nil, nil))).Send(r).Status, 200)
 }
 
 func TestMediaTypesAsSlackAndOthersWriteThem(t *testing.T) {

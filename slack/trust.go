@@ -135,7 +135,7 @@ func writeJSON(mac hash.Hash, data []byte) error {
 	decoder.UseNumber()
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF { //nolint:errorlint // Token returns io.EOF itself
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -43,6 +43,7 @@ const hooks = "https://hooks.slack.com"
 type Slack struct {
 	*handlertest.Function
 
+	App      *slack.App
 	Registry *prometheus.Registry // has coffeebuddy_slack_requests_total
 
 	// Hook answers what is posted to a response_url. Nil answers 200. The body is in
@@ -88,22 +89,21 @@ func build(t testing.TB, hasSink bool, change func(*slack.Config), features []fu
 		Transport: s,
 	}
 	change(&config)
-	var app *slack.App
 	s.Function = handlertest.NewWith(t, func(e *events.Config, h *handler.Config) {
 		if hasSink {
 			e.Sender = sink{s}
 		}
 		if config.Secret != nil {
-			h.Admit = func(ctx context.Context, in event.Event) error { return app.Admit(ctx, in) }
+			h.Admit = func(ctx context.Context, in event.Event) error { return s.App.Admit(ctx, in) }
 		}
 	})
 	config.Mount = s.Mount
 	var err error
-	if app, err = slack.New(s.Events.Events, config); err != nil {
+	if s.App, err = slack.New(s.Events.Events, config); err != nil {
 		t.Fatal(err)
 	}
 	for _, register := range features {
-		if err := register(s.Events.Events, app); err != nil {
+		if err := register(s.Events.Events, s.App); err != nil {
 			t.Fatal(err)
 		}
 	}

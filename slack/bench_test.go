@@ -1,0 +1,28 @@
+package slack_test
+
+import (
+	"strings"
+	"testing"
+
+	"coffeebuddy/slack"
+	"coffeebuddy/slack/slacktest"
+)
+
+// BenchmarkDurable is what a durable receiver costs besides the sink and the broker: signing
+// the event at Slack's route, and verifying it at POST /.
+func BenchmarkDurable(b *testing.B) {
+	for name, text := range map[string]string{"small": "hello", "1.9 MB": strings.Repeat("茶", 1_900_000/3)} {
+		s := slacktest.NewWithSink(b, func(*slack.Config) {}, durable(answering(nil, nil)))
+		s.Event("Ev1", `{"type":"app_mention","text":"`+text+`"}`)
+		signed := s.Sent()[0]
+		app := s.App
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := app.Admit(b.Context(), signed); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
