@@ -28,6 +28,9 @@ type options struct{ durable bool }
 // failure. What the sink does not accept in time is not received: the user is asked to try
 // again, and Slack sends an event again.
 //
+// A request of over 1 MiB is too large for POST /. It is received in this pod, and Slack is told
+// 200 only if the receiver is done within 2.75 s.
+//
 // Without a sink it is an error; see [App.HasSink]. So it is for an interaction whose
 // response is the reply, such as view_submission.
 func Durable() Option { return func(o *options) error { o.durable = true; return nil } }

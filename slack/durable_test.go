@@ -152,6 +152,40 @@ func TestWhatTheSinkDoesNotAccept(t *testing.T) {
 	}
 }
 
+// TestWhatIsTooLargeForTheSink is received in this pod, and acknowledged when that is done.
+func TestWhatIsTooLargeForTheSink(t *testing.T) {
+	large := `{"type":"app_mention","text":"` + strings.Repeat("x", 1<<20) + `"}`
+	for takes, status := range map[time.Duration]int{2 * time.Second: 200, 10 * time.Second: 503} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			runs := 0
+			s := withSink(t, func(context.Context, event.Event) (*event.Event, error) {
+				time.Sleep(takes)
+				runs++
+				return nil, nil
+			})
+			is.Equal(s.Event("Ev1", large).Status, status)
+			is.Equal(len(s.Sent()), 0)
+			is.NoErr(s.Wait(t.Context()))
+			is.Equal(runs, 1)
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		runs := 0
+		s := withSink(t, func(context.Context, event.Event) (*event.Event, error) {
+			time.Sleep(10 * time.Second)
+			runs++
+			return nil, nil
+		})
+		is.Equal(s.Event("Ev1", large).Status, 503)
+		is.Equal(s.Event("Ev1", large).Status, 503) // Slack's first retry: it still runs
+		time.Sleep(time.Minute)
+		is.Equal(s.Event("Ev1", large).Status, 200) // and its second
+		is.Equal(runs, 1)
+	})
+}
+
 // TestEchoIsDurableWhereThereIsASink, and ordinary elsewhere.
 func TestEchoIsDurableWhereThereIsASink(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,10 @@ const (
 	// handOffWithin is how long the sink may take to accept an event, from the request's
 	// headers.
 	handOffWithin = 2 * time.Second
+
+	// handOffLimit is the size of the largest data that is handed to the sink, in bytes:
+	// what comes back to POST / may have 1 MiB, in structured mode with the attributes.
+	handOffLimit = 1<<20 - 4<<10
 )
 
 // A request is one of Slack's, verified.
@@ -109,9 +113,12 @@ func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) answer 
 		return overloaded()
 	}
 	defer slot.Leave()
-	if d.durable {
+	switch {
+	case d.durable && len(d.event.Data()) <= handOffLimit:
 		defer d.done()
 		return a.handOff(ctx, d, began.Add(handOffWithin))
+	case d.durable: // nothing is acknowledged that could be lost, so only its receiver can say that it is done
+		d.waits = true
 	}
 	by := began.Add(a.config.AckAfter)
 	if d.waits {
