@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ type part struct {
 
 func vaultPart() part {
 	return part{
-		name: "vault", version: "1.21.4", folder: "vault", estimate: "4 to 7 minutes",
+		name: "vault", version: "1.21.4", folder: "vault", estimate: "2 to 3 minutes",
 		args: []string{"-ldflags=-s -w", "."},
 	}
 }
@@ -111,19 +112,22 @@ func (p part) source() string {
 
 func (p part) key() (string, error) {
 	source := p.source()
-	files, err := filepath.Glob(filepath.Join(source, "*.go"))
-	if err != nil {
-		return "", err
-	}
 	hash := sha256.New()
 	fmt.Fprintln(hash, runtime.Version(), runtime.GOOS, runtime.GOARCH, p.args)
-	for _, file := range append(files, filepath.Join(source, "go.mod"), filepath.Join(source, "go.sum")) {
+	err := filepath.WalkDir(source, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(file) == ".md" {
+			return err
+		}
 		content, err := os.ReadFile(file)
 		if err != nil {
-			return "", err
+			return err
 		}
-		fmt.Fprintln(hash, filepath.Base(file), len(content))
+		fmt.Fprintln(hash, strings.TrimPrefix(file, source), len(content))
 		hash.Write(content)
+		return nil
+	})
+	if err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("%x", hash.Sum(nil)[:6]), nil
 }

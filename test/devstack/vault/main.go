@@ -1,5 +1,6 @@
 // Command vault is a small real Vault for development and tests: HashiCorp's core and HTTP API, KV secrets, token
-// authentication and audit devices, without the command line, the UI, plugins and clustering.
+// authentication, the auth methods jwt and kubernetes, the database secrets engine for PostgreSQL, and audit devices; without the
+// command line, the UI, external plugins, clustering, and unsealing by a cloud's keys.
 //
 // It starts as it finds its storage: uninitialized when that is empty, else sealed. Initializing and unsealing are done over
 // its API. It is not for production: storage is memory or plain files, and memory is not locked.
@@ -61,18 +62,20 @@ func run(ctx context.Context, args []string) error {
 }
 
 // newCore builds a Vault on the folder storage, or in memory when that is empty. KV secrets, cubbyholes and token
-// authentication are part of every core.
+// authentication are part of every core, what else is compiled in is in plugins.go.
 func newCore(storage string, log hclog.Logger) (*vault.Core, error) {
 	physical, err := newStorage(storage, log.Named("storage"))
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
 	core, err := vault.NewCore(&vault.CoreConfig{
-		Physical:        physical,
-		Logger:          log,
-		DisableMlock:    true,
-		ClusterName:     "devstack",
-		BuiltinRegistry: noPlugins{},
+		Physical:           physical,
+		Logger:             log,
+		DisableMlock:       true,
+		ClusterName:        "devstack",
+		BuiltinRegistry:    plugins{},
+		CredentialBackends: authMethods(),
+		LogicalBackends:    secretsEngines(),
 		AuditBackends: map[string]audit.Factory{
 			"file":   audit.NewFileBackend,
 			"socket": audit.NewSocketBackend,
