@@ -2,8 +2,10 @@ package devstack
 
 import (
 	"context"
-	"crypto/ed25519"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -77,7 +79,7 @@ func (v *Vault) TrustIssuer(ctx context.Context, mount string, issuer *Issuer) e
 	if err != nil {
 		return err
 	}
-	in := map[string]any{"jwt_validation_pubkeys": []string{public}, "jwt_supported_algs": []string{"EdDSA"}}
+	in := map[string]any{"jwt_validation_pubkeys": []string{public}, "jwt_supported_algs": []string{"ES256"}}
 	if err := v.Call(ctx, v.RootToken, http.MethodPost, "auth/"+mount+"/config", in, nil); err != nil {
 		return fmt.Errorf("configure auth method jwt at %s: %w", mount, err)
 	}
@@ -151,11 +153,11 @@ func (v *Vault) Login(ctx context.Context, mount, role string, jwt Secret) (Secr
 }
 
 // Issuer signs service account tokens, as a cluster's API server does for projected volumes.
-type Issuer struct{ key ed25519.PrivateKey }
+type Issuer struct{ key *ecdsa.PrivateKey }
 
 // NewIssuer returns an issuer with a new key.
 func NewIssuer() (*Issuer, error) {
-	_, key, err := ed25519.GenerateKey(rand.Reader)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
@@ -171,15 +173,23 @@ func (i *Issuer) Token(life time.Duration) Secret {
 	})
 }
 
-// Sign returns a token with these claims, which must be encodable as JSON.
+// Sign returns a token with these claims. It panics if they cannot be encoded as JSON.
 func (i *Issuer) Sign(claims map[string]any) Secret {
 	payload, err := json.Marshal(claims)
 	if err != nil {
-		panic(fmt.Sprintf("claims that are no JSON: %v", err)) // the caller's own literal
+		panic(fmt.Sprintf("encode claims: %v", err))
 	}
 	encode := base64.RawURLEncoding.EncodeToString
-	signed := encode([]byte(`{"alg":"EdDSA","typ":"JWT"}`)) + "." + encode(payload)
-	return Secret(signed + "." + encode(ed25519.Sign(i.key, []byte(signed))))
+	signed := encode([]byte(`{"alg":"ES256","typ":"JWT"}`)) + "." + encode(payload)
+	digest := sha256.Sum256([]byte(signed))
+	r, s, err := ecdsa.Sign(rand.Reader, i.key, digest[:])
+	if err != nil {
+		panic(fmt.Sprintf("sign claims: %v", err)) // never: the key is a good one
+	}
+	signature := make([]byte, 64)
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return Secret(signed + "." + encode(signature))
 }
 
 // publicKey returns the issuer's public key as PEM.

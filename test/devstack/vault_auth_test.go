@@ -57,7 +57,7 @@ func TestLoginByKubernetes(t *testing.T) {
 	issuer, err := devstack.NewIssuer()
 	is.NoErr(err)
 	token, err := vault.Login(t.Context(), "kubernetes", "coffeebuddy", issuer.Sign(map[string]any{
-		"iss": "kubernetes/serviceaccount", "sub": devstack.ServiceAccount, "aud": []string{"vault"}, "exp": time.Now().Add(time.Hour).Unix(),
+		"sub": devstack.ServiceAccount, "aud": []string{devstack.LoginAudience}, "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nbf": time.Now().Unix(),
 		"kubernetes.io": map[string]any{"namespace": "coffeebuddy", "serviceaccount": map[string]string{"name": "coffeebuddy", "uid": "7"}},
 	}))
 	is.NoErr(err)
