@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -560,4 +561,34 @@ func TestLogsHaveTheEventAndNothingOfTheBody(t *testing.T) {
 	is.Equal(line["event_source"], "//slack.com/teams/T1/apps/A1")
 	is.True(!strings.Contains(s.Logs(), "canary"))
 	is.True(!strings.Contains(s.Logs(), slacktest.Secret))
+}
+
+// TestSlowBodiesLockNobodyOut: a request whose headers look signed and whose body does not
+// come holds no slot, and is over after a second.
+func TestSlowBodiesLockNobodyOut(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	server := httptest.NewServer(slacktest.New(t))
+	defer server.Close()
+	header := slacktest.Command("another", "/coffee ping").Header
+	for range 200 { // six times as many as there are slots
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		is.NoErr(err)
+		defer conn.Close()
+		var head bytes.Buffer
+		head.WriteString("POST /slack/commands HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n")
+		is.NoErr(header.Write(&head))
+		head.WriteString("\r\n")
+		_, err = conn.Write(head.Bytes())
+		is.NoErr(err)
+	}
+	began := time.Now()
+	for time.Since(began) < 1500*time.Millisecond {
+		r := slacktest.Command(slacktest.Secret, "/coffee ping")
+		r.URL.Scheme, r.URL.Host, r.RequestURI = "http", server.Listener.Addr().String(), ""
+		resp, err := server.Client().Do(r)
+		is.NoErr(err)
+		resp.Body.Close()
+		is.Equal(resp.StatusCode, 200)
+	}
 }
