@@ -68,10 +68,12 @@ e2e-cluster: bin/devstack ## Deploy to the current cluster, in a namespace made 
 	@cd test/cluster && $(GO) vet ./... && KO="$(KO)" $(GO) test -race -shuffle=on -count=1 -v -timeout 30m ./...
 
 .PHONY: fuzz
-fuzz: ## Send anything at all to POST /, to the Slack routes and to the settings, a minute each
+fuzz: ## Send anything at all to POST /, to the Slack routes, to the log and to the settings, a minute each
 	$(GO) test -run '^$$' -fuzz FuzzBinary -fuzztime 60s ./handler
 	$(GO) test -run '^$$' -fuzz FuzzStructured -fuzztime 60s ./handler
-	$(GO) test -run '^$$' -fuzz FuzzJSON -fuzztime 60s ./handler
+	$(GO) test -run '^$$' -fuzz FuzzEncode -fuzztime 60s ./events/binding
+	$(GO) test -run '^$$' -fuzz FuzzJSON -fuzztime 60s ./events/attribute
+	$(GO) test -run '^$$' -fuzz FuzzLine -fuzztime 60s ./logging
 	$(GO) test -run '^$$' -fuzz FuzzBearer -fuzztime 60s ./handler
 	$(GO) test -run '^$$' -fuzz FuzzSigned -fuzztime 60s ./slack
 	$(GO) test -run '^$$' -fuzz FuzzForged -fuzztime 60s ./slack

@@ -18,6 +18,7 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/logging"
 	"coffeebuddy/ory"
 	"coffeebuddy/slack"
 	"coffeebuddy/vault"
@@ -39,9 +40,9 @@ type Function struct {
 
 // NewFunction returns the function of some settings. It connects to nothing: the
 // first readiness probe does. It logs JSON lines to logs, those of the standard
-// logger included.
+// logger included. If logs is a [logging.Writer], its dropped lines are a metric.
 func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
-	log := slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: settings.LogLevel})).
+	log := slog.New(logging.NewHandler(logs, settings.LogLevel)).
 		With("app", settings.AppName, "environment", settings.Environment)
 	adoptStandardLog(log)
 	for _, name := range settings.Unknown {
@@ -72,6 +73,11 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 
 	build := readBuild()
 	f.metrics, f.vault = registry, secrets
+	if buffered, ok := logs.(*logging.Writer); ok {
+		if err := registry.Register(buffered.Dropped()); err != nil {
+			return nil, fmt.Errorf("register the log's metrics: %w", err)
+		}
+	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

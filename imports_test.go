@@ -31,6 +31,9 @@ func TestImports(t *testing.T) {
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
+		{"coffeebuddy/logging", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+		}},
 		{"coffeebuddy/vault", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack",
 			"github.com/cloudevents", "github.com/ory", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
@@ -78,7 +81,7 @@ func TestEventsKnowNoHTTP(t *testing.T) {
 	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .Imports}}{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
-		for _, imported := range strings.Fields(string(out)) {
+		for imported := range strings.FieldsSeq(string(out)) {
 			is.True(imported != "net/http" && !strings.HasPrefix(imported, "net/http/")) // imported
 		}
 	}

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"coffeebuddy/handler"
+	"coffeebuddy/logging"
 )
 
 // An Instance is the function for a host that serves by itself, such as func's
@@ -16,10 +18,13 @@ type Instance struct {
 	function  atomic.Pointer[Function] // nil until Start has read the settings
 	stopping  atomic.Bool
 	unstarted http.Handler
+	logs      *logging.Writer
 }
 
 // New returns an Instance that is live and nothing else, until it is started.
-func New() *Instance { return &Instance{unstarted: handler.Unstarted()} }
+func New() *Instance {
+	return &Instance{unstarted: handler.Unstarted(), logs: logging.NewWriter(os.Stdout)}
+}
 
 // Start reads the settings and returns what is wrong with them. The host passes its
 // own reading of the environment; it is not needed.
@@ -28,7 +33,7 @@ func (i *Instance) Start(context.Context, map[string]string) error {
 	if err != nil {
 		return err
 	}
-	function, err := NewFunction(settings, os.Stdout)
+	function, err := NewFunction(settings, i.logs)
 	if err != nil {
 		return err
 	}
@@ -68,5 +73,9 @@ func (i *Instance) Stop(ctx context.Context) error {
 		return nil
 	}
 	f.Drain()
-	return f.Wait(ctx)
+	err := f.Wait(ctx)
+	flushed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = i.logs.Flush(flushed) // a log that nobody reads does not keep the host
+	return err
 }

@@ -16,17 +16,28 @@ import (
 
 	"coffeebuddy"
 	"coffeebuddy/handler/connections"
+	"coffeebuddy/logging"
 )
 
 func main() {
-	if err := run(); err != nil {
+	logs := logging.NewWriter(os.Stdout)
+	err := run(logs)
+	flush(logs)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
+// flush lets the last log lines leave. A log that nobody reads does not keep the process.
+func flush(logs *logging.Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = logs.Flush(ctx)
+}
+
 // run turns the outside world into values: signals, settings, a listener.
-func run() error {
+func run(logs *logging.Writer) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more is no reason to die
@@ -34,7 +45,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	function, err := coffeebuddy.NewFunction(settings, os.Stdout)
+	function, err := coffeebuddy.NewFunction(settings, logs)
 	if err != nil {
 		return err
 	}
@@ -70,7 +81,7 @@ func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listen
 	function.Drain()
 	drained := make(chan error, 1)
 	go func() { drained <- drain(ctx, function, server, bounded) }()
-	go function.Log().Info("draining", "timeout_seconds", settings.ShutdownTimeout.Seconds()) // a log that blocks holds up no end
+	function.Log().Info("draining", "timeout_seconds", settings.ShutdownTimeout.Seconds())
 	select {
 	case err := <-drained:
 		return err

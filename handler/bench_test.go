@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/logging"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -39,7 +40,7 @@ func (*rereadable) Close() error { return nil }
 // metrics, and the log line that users have.
 func BenchmarkHandler(b *testing.B) {
 	f := newFunction(b, func(c *config) {
-		c.Log = slog.New(slog.NewJSONHandler(io.Discard, nil)).With("app", "coffeebuddy", "environment", "prod")
+		c.Log = slog.New(logging.NewHandler(io.Discard, slog.LevelInfo)).With("app", "coffeebuddy", "environment", "prod")
 		c.EventsInFlight = 10000
 	})
 	accept := func(context.Context, event.Event) (*event.Event, error) { return nil, nil }

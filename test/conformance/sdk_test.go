@@ -18,6 +18,7 @@ import (
 
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/logging"
 )
 
 // nowhere is a ResponseWriter that costs nothing and can do what net/http's can.
@@ -118,7 +119,7 @@ func processorTime(b *testing.B) time.Duration {
 
 // function is this project's handler as users run it.
 func function(b *testing.B, level slog.Level) http.Handler {
-	log := slog.New(slog.NewJSONHandler(io.Discard, &slog.HandlerOptions{Level: level})).With("app", "coffeebuddy", "environment", "prod")
+	log := slog.New(logging.NewHandler(io.Discard, level)).With("app", "coffeebuddy", "environment", "prod")
 	registry := prometheus.NewRegistry()
 	engine, err := events.New(events.Config{Registry: registry, Log: log})
 	if err != nil {

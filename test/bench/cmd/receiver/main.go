@@ -16,6 +16,7 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/logging"
 	"coffeebuddy/test/bench/internal/served"
 )
 
@@ -32,7 +33,7 @@ func main() {
 	}
 	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second}, all...)
 	registry := prometheus.NewRegistry()
-	log := slog.New(slog.NewJSONHandler(os.Stdout, nil)).With("app", "coffeebuddy", "environment", "prod")
+	log := slog.New(logging.NewHandler(logging.NewWriter(os.Stdout), slog.LevelInfo)).With("app", "coffeebuddy", "environment", "prod")
 	engine, err := events.New(events.Config{Registry: registry, Log: log})
 	if err != nil {
 		served.Exit(err)
