@@ -130,5 +130,6 @@ func TestRootModuleStaysSmall(t *testing.T) {
 		"github.com/matryer/is",
 		"github.com/ory/client-go",
 		"github.com/prometheus/client_golang",
+		"golang.org/x/oauth2",
 	})
 }

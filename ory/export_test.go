@@ -22,3 +22,8 @@ func (i *Introspection) Answers() int {
 	defer i.mu.Unlock()
 	return len(i.answers)
 }
+
+// Replace has an Outgoing ask the token endpoint by another transport.
+func Replace(o *Outgoing, next http.RoundTripper) {
+	o.client.Transport = transport.Bounded{Next: next}
+}

@@ -116,18 +116,8 @@ func sameHost(next *http.Request, via []*http.Request) error {
 	case len(via) > redirectLimit:
 		return fault.New(fault.BadResponse, "too many redirects")
 	case next.URL.Scheme != first.Scheme, !strings.EqualFold(next.URL.Hostname(), first.Hostname()),
-		portOf(next) != portOf(via[0]):
+		port(next.URL) != port(first):
 		return fault.New(fault.BadResponse, "a redirect to another host, which is not followed")
 	}
 	return nil
-}
-
-func portOf(req *http.Request) string {
-	if port := req.URL.Port(); port != "" {
-		return port
-	}
-	if req.URL.Scheme == "https" {
-		return "443"
-	}
-	return "80"
 }
