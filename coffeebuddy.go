@@ -36,6 +36,7 @@ type Function struct {
 	debug     *http.Server // listens once ListenDebug says so
 	metrics   *prometheus.Registry
 	vault     *vault.Client // nil where its settings are wrong
+	outgoing  *ory.Outgoing // nil where there are no settings for it
 }
 
 // NewFunction returns the function of some settings. It connects to nothing: the
@@ -53,6 +54,9 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	registry := prometheus.NewRegistry()
 	secrets, err := newVault(settings.Vault, registry, log)
 	if err != nil {
+		return nil, err
+	}
+	if f.outgoing, err = newOutgoing(settings.OAuth, secrets, log); err != nil {
 		return nil, err
 	}
 	introspection, err := newIntrospection(settings, log)
