@@ -32,8 +32,10 @@ type Command struct {
 	// killed when it ends or when this process does.
 	Family bool
 
-	cleanup func() error // of what was made for the process; may be nil, and is called once or more
-	keepLog bool         // of a failed start, which would else go with its folder
+	cleanup    func() error        // of what was made for the process; may be nil, and is called once or more
+	keepLog    bool                // of a failed start, which would else go with its folder
+	owner      *syscall.Credential // whom to run as; nil: as this process
+	stopSignal syscall.Signal      // what Stop sends; 0: SIGTERM
 }
 
 // Process is a child process that can be stopped, frozen, and started again. It does not outlive this process, even
@@ -123,7 +125,7 @@ func (p *Process) Stop(ctx context.Context) error {
 	if !r.running() {
 		return nil
 	}
-	_ = r.signal(syscall.SIGTERM) // one that has just ended cannot be signalled
+	_ = r.signal(cmp.Or(p.command.stopSignal, syscall.SIGTERM)) // one that has just ended cannot be signalled
 	_ = r.signal(syscall.SIGCONT)
 	patience := time.NewTimer(cmp.Or(p.command.StopTimeout, 10*time.Second))
 	defer patience.Stop()

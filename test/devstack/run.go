@@ -21,6 +21,7 @@ func launch(command Command) (*run, error) {
 	cmd := exec.Command(command.Path, command.Args...)
 	cmd.Env, cmd.Dir = command.Env, command.Dir
 	cmd.SysProcAttr = childAttributes()
+	cmd.SysProcAttr.Credential = command.owner
 	if command.Log == "" {
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	} else {

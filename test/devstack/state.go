@@ -98,7 +98,7 @@ func removeStale(stacks string) error {
 // removeLocked removes a folder and then its lock, which the caller holds. The lock is the last to go: without it, another launcher
 // would take the folder for its own to remove.
 func removeLocked(path string, lock *os.File) error {
-	return errors.Join(os.RemoveAll(path), os.Remove(lock.Name()), lock.Close())
+	return errors.Join(removeOutside(path), os.RemoveAll(path), os.Remove(lock.Name()), lock.Close())
 }
 
 // file returns the path of a file in the folder.

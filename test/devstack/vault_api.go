@@ -98,12 +98,13 @@ func (v *Vault) WriteSecret(ctx context.Context, path string, secret map[string]
 
 // The policies of a seeded Vault.
 const (
-	// Policy may read the secrets under secret/coffeebuddy/ and look at its own token.
+	// Policy may read the secrets under secret/coffeebuddy/, make users of the database, and look at its own token.
 	Policy = "coffeebuddy"
 	// SecretsPolicy may read those secrets alone: a token with it and without Vault's default policy cannot look at itself.
 	SecretsPolicy = "coffeebuddy-secrets"
 
 	readSecrets = `path "secret/data/coffeebuddy/*" { capabilities = ["read"] }` + "\n"
+	readUsers   = `path "database/creds/*" { capabilities = ["read"] }` + "\n"
 	lookupSelf  = `path "auth/token/lookup-self" { capabilities = ["read"] }` + "\n"
 )
 
@@ -113,7 +114,7 @@ func (v *Vault) seed(ctx context.Context) error {
 	if err := v.Call(ctx, v.RootToken, http.MethodPost, "sys/mounts/secret", mount, nil); err != nil {
 		return fmt.Errorf("mount the KV store: %w", err)
 	}
-	for name, rules := range map[string]string{Policy: readSecrets + lookupSelf, SecretsPolicy: readSecrets} {
+	for name, rules := range map[string]string{Policy: readSecrets + readUsers + lookupSelf, SecretsPolicy: readSecrets} {
 		policy := map[string]string{"policy": rules}
 		if err := v.Call(ctx, v.RootToken, http.MethodPut, "sys/policies/acl/"+name, policy, nil); err != nil {
 			return fmt.Errorf("write policy %s: %w", name, err)
