@@ -321,5 +321,5 @@ func loginHint(resp response) string {
 			return hint.means
 		}
 	}
-	return "Vault does not accept the service account token for the role, from this address"
+	return "Vault does not say why: there may be no auth method at the mount, or it does not accept the service account token, or this address"
 }

@@ -244,8 +244,8 @@ func TestLoginsThatAreRefused(t *testing.T) {
 		`{"errors":["invalid audience (aud) claim: audience canary"]}`:   "audience",
 		`{"errors":["validating token: token is expired canary"]}`:       "compare the clocks",
 		`{"errors":["no handler for route \"auth/x/login\". canary"]}`:   "no auth method at the mount",
-		`{"errors":["permission denied"]}`:                               "does not accept the service account token",
-		`<html>canary</html>`:                                            "does not accept the service account token",
+		`{"errors":["permission denied"]}`:                               "does not say why",
+		`<html>canary</html>`:                                            "does not say why",
 		`{"errors":["claim \"canary\" does not match any bound claim"]}`: "a claim of the service account token",
 	} {
 		for _, status := range []int{400, 403, 404} {
