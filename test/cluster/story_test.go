@@ -116,6 +116,7 @@ func (s *story) manifests(t *testing.T, folder string, edits ...edit) string {
 	edits = append([]edit{
 		{"300-config.yaml", "https://vault.vault.svc.cluster.local:8200", s.vault.URL},
 		{"300-config.yaml", "http://hydra-admin.ory.svc.cluster.local:4445", s.hydra.AdminURL},
+		{"300-config.yaml", "COFFEEBUDDY_ENVIRONMENT: prod", "COFFEEBUDDY_ENVIRONMENT: prod\n  COFFEEBUDDY_ECHO: \"true\""}, // the tests' receiver
 	}, edits...)
 	used := 0
 	for _, file := range files {

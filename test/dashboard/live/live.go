@@ -89,7 +89,7 @@ func (s *story) prepare(ctx context.Context) (err error) {
 	s.traffic = traffic{token: access, signing: s.vault.SigningSecret, client: &http.Client{Timeout: 10 * time.Second}}
 	s.environment = []string{
 		"VAULT_ADDR=" + s.vault.URL, "VAULT_TOKEN=" + token.Reveal(), "ORY_BASE_URL=" + s.hydra.AdminURL,
-		"COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_ENVIRONMENT=prod", "COFFEEBUDDY_EVENTS_SCOPE=" + devstack.EventsScope,
+		"COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_ENVIRONMENT=prod", "COFFEEBUDDY_ECHO=true", "COFFEEBUDDY_EVENTS_SCOPE=" + devstack.EventsScope,
 		"COFFEEBUDDY_SLACK_SECRET=secret/coffeebuddy/slack#signing_secret", "COFFEEBUDDY_EVENT_TIMEOUT=3s",
 		"GOMEMLIMIT=224MiB", // of knative/400-service.yaml
 	}

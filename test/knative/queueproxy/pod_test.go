@@ -60,10 +60,10 @@ func startPod(t *testing.T, p platform, options podOptions) *pod {
 	maps.Copy(m.settings, options.settings)
 
 	result := &pod{manifest: m, network: network, client: newClient(t)}
-	var own []string
+	own := []string{"COFFEEBUDDY_ECHO=true"} // the tests' receiver, which is off in prod
 	if options.recorded {
 		result.recorder = startRecorder(t, network)
-		own = []string{"PORT=" + recordedPort} // the recorder has the function's
+		own = append(own, "PORT="+recordedPort) // the recorder has the function's
 	}
 	if options.before != nil {
 		if err := options.before(network); err != nil {

@@ -28,7 +28,7 @@ func TestRestartOfTheFunctionAlone(t *testing.T) {
 	signalled := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- pod.function.Stop(context.WithoutCancel(ctx)) }()
-	is.True(pause(ctx, 5*time.Second)) // real time: it is what the event takes
+	is.True(pause(ctx, time.Second)) // real time: a body has little more from SIGTERM on
 	call.write(t, lastPart)
 	a, err := call.answer()
 	is.NoErr(err)

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	megabyte = 1 << 20 // the largest body of an event
+	megabyte = 1 << 20  // the largest body of an event
+	echoed   = 64 << 10 // the largest that the tests' receiver answers
 	kept     = "kept-by-everyone"
 )
 
@@ -39,7 +40,9 @@ func TestTraffic(t *testing.T) {
 		{"JSON", request{http.MethodPost, "/", jsonHeader(), `{"n":1}`}, 200, `"message":{"n":1}`},
 		{"event", request{http.MethodPost, "/", eventHeader("1"), `{"n":1}`}, 200, `"message":{"n":1}`},
 		{"structured event", request{http.MethodPost, "/", structured, `{"specversion":"1.0","id":"1","source":"/s","type":"boson.fn","data":{"n":1}}`}, 200, `"n":1`},
-		{"JSON as large as it may be", request{http.MethodPost, "/", jsonHeader(), object(megabyte)}, 200, "aaa"},
+		{"JSON as large as is echoed", request{http.MethodPost, "/", jsonHeader(), object(echoed)}, 200, "aaa"},
+		{"JSON a byte larger than is echoed", request{http.MethodPost, "/", jsonHeader(), object(echoed + 1)}, 413, `"error":"malformed"`},
+		{"event as large as it may be, for nobody", request{http.MethodPost, "/", unknown, object(megabyte)}, 422, `"error"`},
 		{"liveness", request{path: "/health/live"}, 200, "live"},
 		{"liveness by HEAD", request{method: http.MethodHead, path: "/health/live"}, 200, ""},
 		{"no JSON", request{http.MethodPost, "/", jsonHeader(), `{`}, 400, `"error":"malformed"`},
