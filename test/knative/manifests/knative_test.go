@@ -193,12 +193,33 @@ func TestNoSecretIsInAManifest(t *testing.T) {
 			token++
 			is.Equal(e.Value, "")
 			is.Equal(e.ValueFrom.SecretKeyRef.Name+" "+e.ValueFrom.SecretKeyRef.Key, "coffeebuddy-vault token")
-			is.Equal(e.ValueFrom.SecretKeyRef.Optional, nil) // without it kubelet waits for the Secret, and needs no new pod
+			is.True(*e.ValueFrom.SecretKeyRef.Optional) // where the function logs in to Vault there is none
 		}
 		is.Equal(token, 1)
 	}
 	for name := range object[corev1.ConfigMap](t, knative).Data {
 		is.True(!strings.Contains(name, "TOKEN") && !strings.Contains(name, "SECRET") && !strings.Contains(name, "PASSWORD"))
+	}
+}
+
+// TestTheLoginToVaultFindsItsFile: by default, and with the service account that docs/identity.md has Vault's administrator bind.
+func TestTheLoginToVaultFindsItsFile(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	pods := []corev1.PodTemplateSpec{pod(t, knative), pod(t, knativeZero), object[appsv1.Deployment](t, knativePlain).Spec.Template}
+	for _, p := range pods {
+		is.Equal(len(p.Spec.Volumes), 1)
+		sources := p.Spec.Volumes[0].Projected.Sources
+		is.Equal(len(sources), 1)
+		token := sources[0].ServiceAccountToken
+		is.Equal(token.Audience, "vault")
+		is.Equal(*token.ExpirationSeconds, int64(600)) // the shortest that Kubernetes gives
+		mounts := container(t, p.Spec, "coffeebuddy").VolumeMounts
+		is.Equal(len(mounts), 1)
+		is.Equal(mounts[0].Name, p.Spec.Volumes[0].Name)
+		is.True(mounts[0].ReadOnly)
+		is.Equal(mounts[0].MountPath+"/"+token.Path, "/var/run/secrets/vault/token") // VAULT_JWT_FILE's default
+		is.Equal(p.Spec.ServiceAccountName, "coffeebuddy")
 	}
 }
 
