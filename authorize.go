@@ -10,13 +10,13 @@ import (
 
 // newIntrospection returns what asks Ory about senders' tokens, nil where events need
 // none, or where there is no Ory to ask.
-func newIntrospection(s Settings, log *slog.Logger) (*ory.Introspection, error) {
+func newIntrospection(s Settings, log *slog.Logger, panicked func()) (*ory.Introspection, error) {
 	if s.EventsScope == "" || len(s.Ory.Wrong) > 0 {
 		return nil, nil //nolint:nilnil // none
 	}
 	return ory.NewIntrospection(ory.IntrospectionConfig{
 		BaseURL: s.Ory.BaseURL, Scope: s.EventsScope, Audience: s.EventsAudience,
-		Timeout: s.CheckTimeout, TTL: s.CheckTTL, Log: log,
+		Timeout: s.CheckTimeout, TTL: s.CheckTTL, Log: log, OnPanic: panicked,
 	})
 }
 

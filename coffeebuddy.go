@@ -51,15 +51,17 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	}
 
 	f := &Function{log: log, debug: newDebugServer(settings, log)}
+	var engine *events.Engine
+	panicked := func() { engine.CountPanic() } // nothing is asked before there is an engine
 	registry := prometheus.NewRegistry()
-	secrets, err := newVault(settings.Vault, registry, log)
+	secrets, err := newVault(settings.Vault, registry, log, panicked)
 	if err != nil {
 		return nil, err
 	}
-	if f.outgoing, err = newOutgoing(settings.OAuth, secrets, log); err != nil {
+	if f.outgoing, err = newOutgoing(settings.OAuth, secrets, log, panicked); err != nil {
 		return nil, err
 	}
-	introspection, err := newIntrospection(settings, log)
+	introspection, err := newIntrospection(settings, log, panicked)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +75,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		Grace:   settings.ReadyGrace,
 		Log:     log,
 		OnReady: func() { f.handler.Reached(handler.Ready) },
+		OnPanic: panicked,
 	}, oryCheck, vaultChecker(secrets))
 
 	build := readBuild()
@@ -93,7 +96,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	engine, err := events.New(events.Config{
+	engine, err = events.New(events.Config{
 		App:      settings.AppName,
 		InFlight: settings.EventsInFlight,
 		Timeout:  settings.EventTimeout,
@@ -126,7 +129,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the handler: %w", err)
 	}
-	if app, err = addSlack(engine.Events, f.handler, settings, secrets, registry); err != nil {
+	if app, err = addSlack(engine.Events, f.handler, settings, secrets, registry, panicked); err != nil {
 		return nil, fmt.Errorf("add Slack: %w", err)
 	}
 	return f, nil
@@ -169,11 +172,11 @@ func (f *Function) ready(ctx context.Context) handler.Readiness {
 }
 
 // newVault returns the client of Vault, nil where its settings are wrong.
-func newVault(s VaultSettings, registry prometheus.Registerer, log *slog.Logger) (*vault.Client, error) {
+func newVault(s VaultSettings, registry prometheus.Registerer, log *slog.Logger, panicked func()) (*vault.Client, error) {
 	if warn(log, "vault", s.Wrong) {
 		return nil, nil //nolint:nilnil // none
 	}
-	config := vault.Config{Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Registry: registry, Log: log}
+	config := vault.Config{Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Registry: registry, Log: log, OnPanic: panicked}
 	switch {
 	case s.Role != "":
 		config.Login = vault.Login{Role: s.Role, Mount: s.AuthMount, JWTFile: s.JWTFile}

@@ -11,13 +11,14 @@ import (
 
 // newOutgoing returns what makes HTTP clients with access tokens, nil where there are no
 // settings for it. The OAuth2 client's credentials are read from Vault before each token.
-func newOutgoing(s OAuthSettings, secrets *vault.Client, log *slog.Logger) (*ory.Outgoing, error) {
+func newOutgoing(s OAuthSettings, secrets *vault.Client, log *slog.Logger, panicked func()) (*ory.Outgoing, error) {
 	if s.Client == nil {
 		return nil, nil //nolint:nilnil // none
 	}
 	return ory.NewOutgoing(ory.OutgoingConfig{
 		TokenURL: s.TokenURL,
 		Log:      log,
+		OnPanic:  panicked,
 		Credentials: func(ctx context.Context) (id, secret string, err error) {
 			if secrets == nil {
 				return "", "", checks.Fail(checks.ReasonMisconfigured, "Vault's settings are missing or wrong")

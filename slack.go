@@ -17,13 +17,14 @@ import (
 
 // addSlack adds the Slack endpoints, if the settings say where the signing secret is, and
 // Slack's commands in any case: in dev an event drives them without Slack.
-func addSlack(e *events.Events, h *handler.Handler, settings Settings, client *vault.Client, registry *prometheus.Registry) (*slack.App, error) {
+func addSlack(e *events.Events, h *handler.Handler, settings Settings, client *vault.Client, registry *prometheus.Registry, panicked func()) (*slack.App, error) {
 	config := slack.Config{
 		AckAfter: settings.Slack.AckAfter,
 		// Nobody waits for a receiver that was acknowledged for: it may take as long as
 		// other work after a reply.
 		Timeout:  max(settings.EventTimeout, time.Minute),
 		Registry: registry,
+		OnPanic:  panicked,
 		Mount:    h.Mount,
 	}
 	if kv := settings.Slack.Secret; kv != nil {

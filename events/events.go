@@ -109,6 +109,9 @@ func (e *Engine) OnFirstAccepted(f func()) { e.onFirst = f }
 // Count counts an event that was refused before it could be delivered.
 func (e *Engine) Count(outcome Outcome) { e.count(outcome) }
 
+// CountPanic counts a panic that was recovered from and logged elsewhere.
+func (e *Engine) CountPanic() { e.metrics.panics.Inc() }
+
 // Panicked counts and logs a panic that was recovered from, with its stack. Call it in the
 // deferred function that recovered. The panic's own text is logged only if it is the
 // runtime's: any other may hold what was being handled.

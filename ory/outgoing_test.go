@@ -285,7 +285,7 @@ func TestHydraHangs(t *testing.T) {
 		asked := time.Now()
 		is.Equal(get(t, client, target), "timeout")
 		is.Equal(time.Since(asked), 2*time.Second) // the caller's deadline
-		time.Sleep(time.Minute) // until the fetch has ended, too
+		time.Sleep(time.Minute)                    // until the fetch has ended, too
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"coffeebuddy/internal/single"
 )
 
 const (
@@ -43,11 +45,12 @@ type secrets struct {
 	read func(ctx context.Context, version int) (secret string, read int, err error)
 	log  *slog.Logger
 
+	reads single.Work // of the current version
+
 	mu                sync.Mutex
 	current, previous held
-	began             time.Time     // of the last read
-	reading           chan struct{} // closed when the read under way ends; nil if none is
-	failing           bool          // the last read failed
+	began             time.Time // of the last read
+	failing           bool      // the last read failed
 
 	mismatches throttle // of rereads for a signature that did not match, which brought no new secret
 	versions   versions
@@ -101,7 +104,7 @@ func (s *secrets) refresh(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.reading == nil && now.Sub(s.began) >= rereadPause && s.current.until.Sub(now) <= maxAge-refreshAfter {
+	if s.reads.Running() == nil && now.Sub(s.began) >= rereadPause && s.current.until.Sub(now) <= maxAge-refreshAfter {
 		s.start(ctx)
 	}
 }
@@ -110,11 +113,11 @@ func (s *secrets) refresh(ctx context.Context) {
 func (s *secrets) reread(ctx context.Context) {
 	s.mu.Lock()
 	now := time.Now()
-	if s.reading == nil && now.Sub(s.began) >= s.mismatches.pause(now) {
+	if s.reads.Running() == nil && now.Sub(s.began) >= s.mismatches.pause(now) {
 		s.mismatches.add(now)
 		s.start(ctx)
 	}
-	reading := s.reading
+	reading := s.reads.Running()
 	s.mu.Unlock()
 	s.wait(ctx, reading)
 }
@@ -122,10 +125,10 @@ func (s *secrets) reread(ctx context.Context) {
 // retry reads where there is no secret at all, unless the last read is too young.
 func (s *secrets) retry(ctx context.Context) {
 	s.mu.Lock()
-	if s.reading == nil && time.Since(s.began) >= retryPause {
+	if s.reads.Running() == nil && time.Since(s.began) >= retryPause {
 		s.start(ctx)
 	}
-	reading := s.reading
+	reading := s.reads.Running()
 	s.mu.Unlock()
 	s.wait(ctx, reading)
 }
@@ -147,25 +150,29 @@ func (s *secrets) wait(ctx context.Context, reading <-chan struct{}) {
 
 // start begins a read. The lock is held.
 func (s *secrets) start(ctx context.Context) {
-	began, done := time.Now(), make(chan struct{})
-	s.began, s.reading = began, done
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
-	go func() {
-		defer close(done)
-		defer cancel()
-		text, version, err := s.try(ctx, 0)
-		s.took(ctx, text, version, began, err)
-	}()
+	var (
+		text    string
+		version int
+		began   = time.Now()
+	)
+	s.began = began
+	s.reads.Start(ctx, func(ctx context.Context) (err error) {
+		text, version, err = s.text(ctx, 0)
+		return err
+	}, func(err error) { s.took(ctx, text, version, began, err) })
 }
 
-// try reads a version once, 0 for the current one. This goroutine has no caller to recover
-// for it, so a panic becomes an error.
+// try reads a version once, 0 for the current one.
 func (s *secrets) try(ctx context.Context, version int) (text string, read int, err error) {
-	defer func() {
-		if recover() != nil {
-			err = errors.New("reading it panicked")
-		}
-	}()
+	err = s.reads.Guard(ctx, func(ctx context.Context) (err error) {
+		text, read, err = s.text(ctx, version)
+		return err
+	})
+	return text, read, err
+}
+
+// text reads a version, without the white space around it.
+func (s *secrets) text(ctx context.Context, version int) (text string, read int, err error) {
 	text, read, err = s.read(ctx, version)
 	if text = strings.TrimSpace(text); err == nil && text == "" {
 		err = errors.New("it is empty")
@@ -191,7 +198,6 @@ func (s *secrets) took(ctx context.Context, text string, version int, began time
 func (s *secrets) keep(text string, version int, began time.Time, err error) (changed, failing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reading = nil
 	failing, s.failing = s.failing, err != nil
 	if err != nil {
 		return false, failing

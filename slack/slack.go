@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/internal/single"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -48,6 +49,8 @@ type Config struct {
 	// Hooks are where a response_url may lead: schemes with hosts. Empty stands for
 	// https://hooks.slack.com and GovSlack's https://hooks.slack-gov.com.
 	Hooks []string
+
+	OnPanic func() // counts panics of Secret. Nil: counts none
 
 	// Transport posts to response URLs. Nil stands for one that goes through the proxy
 	// that HTTPS_PROXY names, if any.
@@ -83,7 +86,9 @@ func New(e *events.Events, config Config) (*App, error) {
 		client: newClient(config.Transport),
 	}
 	if config.Secret != nil {
-		a.secrets = &secrets{read: config.Secret, log: e.Log()}
+		a.secrets = &secrets{read: config.Secret, log: e.Log(), reads: single.Work{
+			Name: "read of Slack's signing secret", Timeout: readTimeout, Log: e.Log(), OnPanic: config.OnPanic,
+		}}
 	}
 	if err := a.registerCommands(); err != nil {
 		return nil, err

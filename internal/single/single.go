@@ -46,7 +46,7 @@ func (w *Work) Start(ctx context.Context, do func(context.Context) error, done f
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.Timeout)
 		defer cancel()
-		done(w.guard(ctx, do))
+		done(w.Guard(ctx, do))
 	}()
 	return over
 }
@@ -61,10 +61,10 @@ func (w *Work) Running() (ended <-chan struct{}) {
 	return w.ended
 }
 
-// guard calls do and turns a panic into an error and a log line. The line has the panic's
+// Guard calls do and turns a panic into an error and a log line. The line has the panic's
 // own text only where that is the runtime's: any other text may hold what was being
 // handled.
-func (w *Work) guard(ctx context.Context, do func(context.Context) error) (err error) {
+func (w *Work) Guard(ctx context.Context, do func(context.Context) error) (err error) {
 	defer func() {
 		p := recover()
 		if p == nil {
