@@ -29,6 +29,9 @@ func (e *Events) Dispatch(ctx context.Context, in event.Event, options ...Option
 // body.
 func (e *Events) Enter() *Slot { return e.limit.Enter() }
 
+// Full reports whether no slot is free, which is not counted.
+func (e *Events) Full() bool { return e.limit.Full() }
+
 // Deliver hands a valid event to the receiver of its type, which runs on this goroutine, and
 // returns its verdict when the receiver returns. Where the deadline passes before, or the
 // receiver ends its goroutine, instead is called with what to answer in its place, which it

@@ -252,7 +252,7 @@ func TestTakenPort(t *testing.T) {
 	is.True(strings.HasSuffix(p.stderr.String(), ": cannot assign requested address\n"))
 }
 
-// slowBody opens a request whose body is not complete, so that it is in flight.
+// slowBody opens a request whose body is not complete, so that it is in flight, besides the scrape.
 func slowBody(t *testing.T, p *program) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
@@ -265,7 +265,7 @@ func slowBody(t *testing.T, p *program) net.Conn {
 	}
 	eventually(t, func() bool {
 		_, metrics := get(t, p.url+"/metrics")
-		return strings.Contains(metrics, "coffeebuddy_events_in_flight 1\n")
+		return strings.Contains(metrics, "coffeebuddy_http_requests_in_flight 2\n")
 	})
 	return conn
 }

@@ -1,11 +1,9 @@
 package handler
 
 import (
-	"errors"
 	"io"
 	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -150,49 +148,4 @@ func lingering(w http.ResponseWriter, r *http.Request, next layer) {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
-}
-
-const (
-	// bodyLimit is the size of the largest body, in bytes.
-	bodyLimit = 1 << 20
-
-	// bodyTimeout is how long a body may take to come: 1 MiB at 70 kB/s.
-	bodyTimeout = 15 * time.Second
-)
-
-// errTooLarge is a body over bodyLimit.
-var errTooLarge = errors.New("the body is over 1 MiB")
-
-// readBody reads the whole body, at most bodyLimit. It grows with what comes, not
-// with what Content-Length promises.
-func readBody(w *response, r *http.Request) ([]byte, error) {
-	switch {
-	case r.ContentLength > bodyLimit:
-		return nil, errTooLarge
-	case r.ContentLength == 0:
-		return nil, nil // without a deadline: fact 4 of response
-	}
-	// Where the connection has no deadlines, in a test, the body is there already.
-	_ = http.NewResponseController(w).SetReadDeadline(w.began.Add(bodyTimeout))
-	const unknown, most = 512, 16 << 10
-	size := r.ContentLength + 1 // and one, to see the end
-	if r.ContentLength < 0 {
-		size = unknown
-	}
-	body := make([]byte, 0, min(size, most))
-	for {
-		if len(body) == cap(body) {
-			body = slices.Grow(body, min(len(body), bodyLimit+1-len(body)))
-		}
-		n, err := r.Body.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		switch {
-		case len(body) > bodyLimit:
-			return nil, errTooLarge
-		case err == io.EOF:
-			return body, nil
-		case err != nil:
-			return nil, err
-		}
-	}
 }

@@ -38,16 +38,15 @@ func (h *Handler) receive(w *response, r *http.Request) (answer, bool) {
 	if err != nil {
 		return h.refused(answer{status: http.StatusUnsupportedMediaType, verdict: events.Verdict{Outcome: events.Malformed}})
 	}
-	slot := h.events.Enter()
-	if slot == nil {
-		return answerOf(events.OverloadedVerdict()), true
+	if h.events.Full() {
+		return h.refused(answerOf(events.OverloadedVerdict()))
 	}
-	defer slot.Leave()
-	body, err := readBody(w, r)
+	body, err := h.bodies.read(w, r)
+	defer body.release()
 	if err != nil {
 		return h.refused(unread(err))
 	}
-	e, err := decode(mode, r.Header, body)
+	e, err := decode(mode, r.Header, body.text)
 	if err != nil {
 		return h.refused(undecoded(err))
 	}
@@ -62,6 +61,13 @@ func (h *Handler) receive(w *response, r *http.Request) (answer, bool) {
 	if err := h.admit(r.Context(), e); err != nil {
 		return h.refused(answerOf(events.Refusal(r.Context(), err)))
 	}
+	// Slots are for receivers: a body that is slow to arrive holds none.
+	slot := h.events.Enter()
+	if slot == nil {
+		return answerOf(events.OverloadedVerdict()), true
+	}
+	defer slot.Leave()
+	body.release()
 	v, ok := slot.Deliver(r.Context(), &w.Correlation, e, func(v events.Verdict) {
 		w.flush(answerOf(v).sendTo)
 		h.answered(w, r)
@@ -143,12 +149,14 @@ func undecoded(err error) answer {
 	return answerOf(events.MalformedVerdict(err))
 }
 
-// unread is the answer to a body that did not come.
+// unread is the answer to a body that was not read.
 func unread(err error) answer {
 	a := answer{status: http.StatusBadRequest, verdict: events.Verdict{Outcome: events.Malformed}}
 	switch {
 	case errors.Is(err, errTooLarge):
 		a.status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, errNoRoom):
+		return answerOf(events.OverloadedVerdict())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// The event may be fine and the network slow: Knative's brokers retry a 408.
 		a.status, a.verdict.Outcome = http.StatusRequestTimeout, events.Timeout

@@ -693,12 +693,8 @@ func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
 	})
 	t.Run("too many in flight", func(t *testing.T) {
 		is := is.New(t)
-		first, err := net.Dial("tcp", server.Listener.Addr().String())
-		is.NoErr(err)
-		defer first.Close()
-		_, err = io.WriteString(first, "POST /"+announced+"application/json\r\n\r\n{")
-		is.NoErr(err)
-		eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "1" })
+		slot := f.Enter()
+		defer slot.Leave()
 		resp := raw(t, server.Listener.Addr(), "POST /"+announced+"application/json\r\n\r\n{", "POST")
 		is.Equal(resp.StatusCode, 503)
 		is.Equal(resp.Header.Get("Retry-After"), "1")
@@ -767,31 +763,93 @@ func TestAnswerFreesItsPlace(t *testing.T) {
 	}
 }
 
-// TestSlowBodiesTakePlacesAndNothingElse fills every place with bodies that do not come.
-func TestSlowBodiesTakePlacesAndNothingElse(t *testing.T) {
+// slowBodies sends the headers and the beginning of n bodies that do not come. It returns what
+// resets their connections.
+func slowBodies(t *testing.T, address string, n int, begin string) (reset func()) {
+	t.Helper()
+	is := is.New(t)
+	var conns []net.Conn
+	for range n {
+		conn, err := net.Dial("tcp", address)
+		is.NoErr(err)
+		_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n"+begin)
+		is.NoErr(err)
+		conns = append(conns, conn)
+	}
+	return func() {
+		for _, conn := range conns {
+			is.NoErr(conn.(*net.TCPConn).SetLinger(0))
+			conn.Close()
+		}
+	}
+}
+
+// TestSlowBodiesHoldNoSlot: 32 senders at a byte a second locked everybody out.
+func TestSlowBodiesHoldNoSlot(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	f := newFunction(t)
 	server := httptest.NewServer(f)
 	defer server.Close()
-	var conns []net.Conn
-	for range 4 {
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
-		is.NoErr(err)
-		_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
-		is.NoErr(err)
-		conns = append(conns, conn)
-	}
-	eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "4" })
-	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 503)
-	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "text/plain").Code, 415)
-	is.Equal(f.ask("GET", "/health/ready", "").Code, 200)
-	for _, conn := range conns {
-		is.NoErr(conn.(*net.TCPConn).SetLinger(0)) // resets
-		conn.Close()
-	}
-	eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
+	reset := slowBodies(t, server.Listener.Addr().String(), 40, "{")
+	eventually(t, func() bool { return f.series("coffeebuddy_http_requests_in_flight") == "41" }) // and the scrape
+	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 200)
+	is.Equal(f.ask("POST", "/", "1", event1()...).Code, 200)
+	is.Equal(f.ask("GET", "/health/ready", "").Code, 200)
+	reset()
+	eventually(t, func() bool { return f.series("coffeebuddy_http_requests_in_flight") == "1" })
+}
+
+// TestBodiesThatArriveAreBoundedInBytes: 32 MiB of them, by what is there of them.
+func TestBodiesThatArriveAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	server := httptest.NewServer(f)
+	defer server.Close()
+	reset := slowBodies(t, server.Listener.Addr().String(), 32, `{"a":"`+strings.Repeat("x", 600<<10)) // whose buffers have a megabyte
+	var refused *httptest.ResponseRecorder
+	eventually(t, func() bool {
+		refused = f.ask("POST", "/", `{"a":"`+strings.Repeat("x", 60<<10)+`"}`, "Content-Type", "application/json")
+		return refused.Code != 200
+	})
+	is.Equal(refused.Code, 503)
+	is.Equal(refused.Header().Get("Retry-After"), "1")
+	is.Equal(refused.Body.String(), `{"error":"overloaded"}`+"\n")
+	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
+	is.Equal(f.ask("GET", "/health/ready", "").Code, 200)
+	reset()
+	eventually(t, func() bool {
+		return f.ask("POST", "/", `{"a":"`+strings.Repeat("x", 60<<10)+`"}`, "Content-Type", "application/json").Code == 200
+	})
+}
+
+// TestEventThatFindsNoSlotOnceItsBodyIsThere is told to come back, too.
+func TestEventThatFindsNoSlotOnceItsBodyIsThere(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t, func(c *config) { c.EventsInFlight = 1 })
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
+	r.Header.Set("Content-Type", "application/json")
+	r.ContentLength = 2
+	var slot *events.Slot
+	r.Body = io.NopCloser(io.MultiReader(strings.NewReader("{"), readerFunc(func() { slot = f.Enter() }), strings.NewReader("}")))
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	is.Equal(w.Code, 503)
+	is.Equal(w.Header().Get("Retry-After"), "1")
+	is.Equal(f.series(`coffeebuddy_events_total{outcome="overloaded"}`), "1")
+	slot.Leave()
+	is.Equal(f.ask("POST", "/", "{}", "Content-Type", "application/json").Code, 200)
+}
+
+// A readerFunc is called when a body has come so far.
+type readerFunc func()
+
+func (f readerFunc) Read([]byte) (int, error) {
+	f()
+	return 0, io.EOF
 }
 
 func TestSlackTypesInDevelopment(t *testing.T) {

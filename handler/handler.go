@@ -75,6 +75,7 @@ type Handler struct {
 	serve   layer
 	mux     *http.ServeMux
 	metrics *metrics
+	bodies  bodies
 
 	inFlight atomic.Int64 // requests
 	draining atomic.Bool

@@ -59,7 +59,7 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	pod := startPod(t, startPlatform(t), podOptions{})
 	pod.becomesReady(t)
 	call := startCall(t, pod.throughQueue())
-	eventually(t, soon, func() bool { return pod.metrics(t)["coffeebuddy_events_in_flight"] == 1 })
+	eventually(t, soon, func() bool { return pod.metrics(t)["coffeebuddy_http_requests_in_flight"] >= 2 })
 	var a answer
 	answered := make(chan error, 1)
 	ctx := t.Context()

@@ -20,7 +20,7 @@ func TestRestartOfTheFunctionAlone(t *testing.T) {
 	defer cancel()
 	clients := startClients(ctx, t, 10, pod.throughQueue())
 	call := startCall(t, pod.throughQueue())
-	eventually(t, soon, func() bool { return clients.count() > 50 && pod.metrics(t)["coffeebuddy_events_in_flight"] >= 1 })
+	eventually(t, soon, func() bool { return clients.count() > 50 && pod.metrics(t)["coffeebuddy_http_requests_in_flight"] >= 2 })
 
 	began := time.Now()
 	is.Equal(pod.preStop(ctx, t), http.StatusOK)
