@@ -16,7 +16,7 @@ run: bin/function bin/devstack ## Run the function: on the servers that VAULT_AD
 	@if [ -n "$$VAULT_ADDR" ] && [ -n "$$VAULT_TOKEN$$VAULT_TOKEN_FILE" ] && [ -n "$$ORY_BASE_URL" ]; then \
 		echo "on the Vault and Ory of the environment" >&2; exec bin/function; \
 	else \
-		exec bin/devstack run -- bin/function; \
+		exec bin/devstack -at-once run -- bin/function; \
 	fi
 
 .PHONY: platform

@@ -23,12 +23,14 @@ type part struct {
 	estimate string   // how long its first build takes, for people
 	cgo      bool     // whether it needs a C compiler
 	args     []string // of go build
+	works    string   // the versions of an installed command that are used in place of a build: this start of what its argument version prints
 }
 
 func vaultPart() part {
 	return part{
 		name: "vault", version: "1.21.4", folder: "vault", estimate: "2 to 3 minutes",
-		args: []string{"-ldflags=-s -w", "."},
+		args:  []string{"-ldflags=-s -w", "."},
+		works: "Vault v1.21.",
 	}
 }
 
@@ -41,6 +43,7 @@ func hydraPart() part {
 			"-ldflags=-s -w -X github.com/ory/hydra/v2/driver/config.Version=v" + version,
 			"github.com/ory/hydra/v2",
 		},
+		works: "Version: v2.3.",
 	}
 }
 
@@ -53,7 +56,7 @@ func Build(ctx context.Context, progress io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if exists(executable) {
+		if exists(executable) || part.installed(ctx) != "" {
 			continue
 		}
 		if _, err := part.tools(ctx); err != nil {
@@ -68,11 +71,16 @@ func Build(ctx context.Context, progress io.Writer) error {
 	return nil
 }
 
-// build returns the part's executable. Of two processes that need it at a time, one builds it and the other one waits.
+// build returns the part's executable: one that was built before, or an installed one, or a new one. Of two processes that need it at a
+// time, one builds it and the other one waits.
 func (p part) build(ctx context.Context, progress io.Writer) (string, error) {
 	executable, err := p.executable()
 	if err != nil || exists(executable) {
 		return executable, err
+	}
+	if path := p.installed(ctx); path != "" {
+		fmt.Fprintf(progress, "%s: using %s, which is installed\n", p.name, path)
+		return path, nil
 	}
 	lockFile := filepath.Join(filepath.Dir(executable), p.name+".lock")
 	held, err := tryLock(lockFile)
@@ -102,6 +110,22 @@ func (p part) executable() (string, error) {
 		return "", fmt.Errorf("read the source of %s (this program must not be built with -trimpath, nor its source moved): %w", p.name, err)
 	}
 	return filepath.Join(bin, p.name+"-"+p.version+"-"+key), nil
+}
+
+// installed returns the path of an installed command of a version that works, or nothing.
+func (p part) installed(ctx context.Context) string {
+	path, err := exec.LookPath(p.name)
+	if err != nil || p.works == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	version := exec.CommandContext(ctx, path, "version")
+	version.Env = plainEnvironment()
+	if said, err := version.Output(); err != nil || !strings.HasPrefix(string(said), p.works) {
+		return ""
+	}
+	return path
 }
 
 // source returns the folder of the part's module.

@@ -23,6 +23,8 @@ type HydraOptions struct {
 	PublicPort int       // the port for OAuth2, or the next free one after it; 0: any free one
 	AdminPort  int       // the port for administration, likewise
 	Progress   io.Writer // where a build and a taken port are told about; nil: nowhere
+
+	reserved bool // both ports have been reserved already
 }
 
 // Hydra is a running Ory Hydra with its data in a file, which it keeps over restarts.
@@ -52,13 +54,11 @@ func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, 
 		return nil, err
 	}
 	host := cmp.Or(options.Host, defaultHost)
-	public, err := dir.takePort(ctx, "Hydra's public API", host, options.PublicPort, progress)
-	if err != nil {
-		return nil, err
-	}
-	admin, err := dir.takePort(ctx, "Hydra's admin API", host, options.AdminPort, progress)
-	if err != nil {
-		return nil, err
+	public, admin := options.PublicPort, options.AdminPort
+	if !options.reserved {
+		if public, admin, err = takeHydraPorts(ctx, dir, host, public, admin, progress); err != nil {
+			return nil, err
+		}
 	}
 	h := &Hydra{
 		PublicURL: "http://" + net.JoinHostPort(urlHost(host), strconv.Itoa(public)),
@@ -93,6 +93,15 @@ func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, 
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
+}
+
+func takeHydraPorts(ctx context.Context, dir *state, host string, public, admin int, progress io.Writer) (int, int, error) {
+	public, err := dir.takePort(ctx, "Hydra's public API", host, public, progress)
+	if err != nil {
+		return 0, 0, err
+	}
+	admin, err = dir.takePort(ctx, "Hydra's admin API", host, admin, progress)
+	return public, admin, err
 }
 
 // configure writes Hydra's configuration and makes the folder of its database. No connection to that is kept open, so that

@@ -33,14 +33,14 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, err
 }
 
-// outside returns a new folder for owner. Root's cache directory is closed to everybody else, so it is in the system's folder for
-// temporary files then, and goes with the state folder, which has a link to it.
+// outside returns a new folder for owner. Root's cache directory is closed to everybody else, and root's TMPDIR may
+// be, so the folder is in /tmp then. It goes with the state folder, which has a link to it.
 func (s *state) outside(name string, owner *syscall.Credential) (string, error) {
 	if owner == nil {
 		folder := s.file(name)
 		return folder, os.Mkdir(folder, 0o700)
 	}
-	folder, err := os.MkdirTemp("", "coffeebuddy-"+name+"-")
+	folder, err := os.MkdirTemp("/tmp", "coffeebuddy-"+name+"-")
 	if err != nil {
 		return "", err
 	}

@@ -25,6 +25,8 @@ type PostgresOptions struct {
 	TLS      bool      // accept TLS, with a private certificate authority, besides plain connections
 	Settings []string  // of postgresql.conf, as name=value
 	Progress io.Writer // where a taken port is told about; nil: nowhere
+
+	reserved bool // Port has been reserved already
 }
 
 // Postgres is a running PostgreSQL with a database named coffeebuddy. It keeps its data over restarts.
@@ -66,9 +68,11 @@ func startPostgres(ctx context.Context, dir *state, options PostgresOptions) (*P
 	if err != nil {
 		return nil, fmt.Errorf("find a user to run postgres as: %w", err)
 	}
-	port, err := dir.takePort(ctx, "PostgreSQL", defaultHost, options.Port, orDiscard(options.Progress))
-	if err != nil {
-		return nil, err
+	port := options.Port
+	if !options.reserved {
+		if port, err = dir.takePort(ctx, "PostgreSQL", defaultHost, port, orDiscard(options.Progress)); err != nil {
+			return nil, err
+		}
 	}
 	folder, err := dir.outside("postgres", owner)
 	if err != nil {
@@ -76,7 +80,7 @@ func startPostgres(ctx context.Context, dir *state, options PostgresOptions) (*P
 	}
 	p := &Postgres{
 		Host: defaultHost, Port: port, psql: filepath.Join(bin, "psql"),
-		URL:       fmt.Sprintf("postgres://%s/%s?sslmode=disable", net.JoinHostPort(defaultHost, strconv.Itoa(port)), PostgresDatabase),
+		URL:       postgresURL(port),
 		Superuser: "postgres", SuperuserPassword: randomSecret(),
 		User: PostgresDatabase, UserPassword: randomSecret(),
 	}
@@ -117,6 +121,11 @@ func startPostgres(ctx context.Context, dir *state, options PostgresOptions) (*P
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+// postgresURL returns the URL of the database, without a user and a password.
+func postgresURL(port int) string {
+	return fmt.Sprintf("postgres://%s/%s?sslmode=disable", net.JoinHostPort(defaultHost, strconv.Itoa(port)), PostgresDatabase)
 }
 
 // initialize makes an empty cluster, in which passwords are needed even on loopback.

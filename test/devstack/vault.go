@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,8 @@ type VaultOptions struct {
 	TLS           bool      // serve HTTPS, with a private certificate authority
 	Uninitialized bool      // leave it as it is before anyone has set it up; Initialize does that later
 	Progress      io.Writer // where a build and a taken port are told about; nil: nowhere
+
+	reserved bool // Port has been reserved already
 }
 
 // Vault is a running Vault with its data in files, which it keeps over restarts. As any Vault, it is sealed after one.
@@ -53,9 +56,11 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 		return nil, err
 	}
 	host := cmp.Or(options.Host, defaultHost)
-	port, err := dir.takePort(ctx, "Vault", host, options.Port, progress)
-	if err != nil {
-		return nil, err
+	port := options.Port
+	if !options.reserved {
+		if port, err = dir.takePort(ctx, "Vault", host, port, progress); err != nil {
+			return nil, err
+		}
 	}
 	storage := dir.file("vault")
 	if err := os.Mkdir(storage, 0o700); err != nil {
@@ -63,7 +68,7 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 	}
 	address := net.JoinHostPort(host, strconv.Itoa(port))
 	at := url.URL{Scheme: "http", Host: net.JoinHostPort(urlHost(host), strconv.Itoa(port))}
-	args := []string{"-listen", address, "-storage", storage}
+	tcp := map[string]any{"address": address, "tls_disable": !options.TLS}
 	transport := &http.Transport{}
 	v := &Vault{audit: auditSink{path: dir.file("audit.sock")}}
 	if options.TLS {
@@ -72,14 +77,26 @@ func startVault(ctx context.Context, dir *state, options VaultOptions) (*Vault, 
 			return nil, err
 		}
 		at.Scheme = "https"
-		args = append(args, "-tls-cert", certificates.cert, "-tls-key", certificates.key)
+		tcp["tls_cert_file"], tcp["tls_key_file"] = certificates.cert, certificates.key
 		transport.TLSClientConfig = &tls.Config{RootCAs: certificates.trusted, MinVersion: tls.VersionTLS12}
 		v.CAFile, v.WrongCAFile = certificates.ca, certificates.wrongCA
 	}
 	v.URL, v.http = at.String(), newHTTPClient(transport)
+	config, err := json.Marshal(map[string]any{
+		"storage":       map[string]any{"file": map[string]any{"path": storage}},
+		"listener":      map[string]any{"tcp": tcp},
+		"disable_mlock": true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configure vault: %w", err)
+	}
+	configFile := dir.file("vault.json")
+	if err := os.WriteFile(configFile, config, 0o600); err != nil {
+		return nil, fmt.Errorf("configure vault: %w", err)
+	}
 
 	v.Process, err = StartProcess(ctx, Command{
-		Name: "vault", Path: executable, Args: args, Env: plainEnvironment(), Dir: dir.path, Log: dir.file("vault.log"),
+		Name: "vault", Path: executable, Args: []string{"server", "-config=" + configFile}, Env: plainEnvironment(), Dir: dir.path, Log: dir.file("vault.log"),
 		Ready:   v.answers,
 		keepLog: true,
 		cleanup: func() error { v.audit.close(); return dir.remove() },

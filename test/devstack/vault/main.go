@@ -9,13 +9,14 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -38,23 +39,59 @@ func main() {
 	}
 }
 
-// run serves Vault until ctx ends, then seals it and closes the listener.
-func run(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("vault", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:8200", "`address` to listen on")
-	storage := flags.String("storage", "", "`folder` to keep the data in; empty: in memory")
-	cert := flags.String("tls-cert", "", "PEM `file` with the server's certificate; empty: plain HTTP")
-	key := flags.String("tls-key", "", "PEM `file` with the key of -tls-cert")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+// version is the version of the Vault module in go.mod.
+const version = "1.21.4"
 
+// run does what the command of the same name does, as far as the devstack asks: version, and server with a configuration in JSON.
+func run(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == "version" {
+		fmt.Printf("Vault v%s (the devstack's)\n", version)
+		return nil
+	}
+	if len(args) != 2 || args[0] != "server" || !strings.HasPrefix(args[1], "-config=") {
+		return errors.New("usage: vault version, or vault server -config=file")
+	}
+	settings, err := load(strings.TrimPrefix(args[1], "-config="))
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	return runServer(ctx, settings)
+}
+
+// config is the part of Vault's configuration that the devstack writes.
+type config struct {
+	Storage struct {
+		File struct {
+			Path string `json:"path"` // empty: in memory
+		} `json:"file"`
+	} `json:"storage"`
+	Listener struct {
+		TCP struct {
+			Address  string `json:"address"`
+			CertFile string `json:"tls_cert_file"` // empty: plain HTTP
+			KeyFile  string `json:"tls_key_file"`
+		} `json:"tcp"`
+	} `json:"listener"`
+}
+
+func load(path string) (config, error) {
+	var settings config
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return settings, err
+	}
+	return settings, json.Unmarshal(content, &settings)
+}
+
+// runServer serves Vault until ctx ends, then seals it and closes the listener.
+func runServer(ctx context.Context, settings config) error {
 	log := hclog.New(&hclog.LoggerOptions{Name: "vault", Level: hclog.Info, Output: os.Stderr})
-	core, err := newCore(*storage, log)
+	core, err := newCore(settings.Storage.File.Path, log)
 	if err != nil {
 		return err
 	}
-	listener, err := newListener(*listen, *cert, *key)
+	tcp := settings.Listener.TCP
+	listener, err := newListener(tcp.Address, tcp.CertFile, tcp.KeyFile)
 	if err != nil {
 		return err
 	}

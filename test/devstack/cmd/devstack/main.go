@@ -1,9 +1,9 @@
 // Command devstack starts a real Vault, Ory Hydra and Prometheus for the function on this machine, without containers, and leaves
 // nothing behind.
 //
-//	devstack [-address A] [-C folder] run -- command…   start them, and the command with their addresses in its environment
-//	devstack [-address A] platform                      start them alone, until Ctrl-C
-//	devstack build                                      only build what is missing
+//	devstack [-address A] [-C folder] [-at-once] run -- command…   start them, and the command with their addresses in its environment
+//	devstack [-address A] platform                                 start them alone, until Ctrl-C
+//	devstack build                                                 only build what is missing
 package main
 
 import (
@@ -20,9 +20,9 @@ import (
 	"coffeebuddy/test/devstack"
 )
 
-const usage = `usage: devstack [-address A] [-C folder] run -- command…   start the platform, then the command with its addresses in the environment
-       devstack [-address A] platform                      start the platform alone, until Ctrl-C
-       devstack build                                      only build what is missing
+const usage = `usage: devstack [-address A] [-C folder] [-at-once] run -- command…   start the platform, then the command with its addresses in the environment
+       devstack [-address A] platform                                 start the platform alone, until Ctrl-C
+       devstack build                                                 only build what is missing
 `
 
 func main() {
@@ -41,6 +41,7 @@ func run(args []string, out io.Writer) (int, error) {
 	flags.Usage = func() { fmt.Fprint(out, usage); flags.PrintDefaults() }
 	host := flags.String("address", "127.0.0.1", "`address` that Vault and Hydra listen on")
 	dir := flags.String("C", ".", "`folder` to change to before anything else")
+	atOnce := flags.Bool("at-once", false, "start the command at once, while the platform is still being built and started")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0, nil
@@ -66,7 +67,7 @@ func run(args []string, out io.Writer) (int, error) {
 	case flags.NArg() == 1 && command[0] == "platform":
 		return outcome(ctx, platform(ctx, options))
 	case flags.NArg() > 2 && command[0] == "run" && command[1] == "--":
-		return runCommand(ctx, command[2:], options)
+		return runCommand(ctx, command[2:], options, *atOnce)
 	default:
 		flags.Usage()
 		return 2, nil

@@ -27,14 +27,14 @@ func TestMain(m *testing.M) {
 func TestRunGivesTheCommandItsVariables(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	d := start(t, "-C", "/", "run", "--", "sh", "-c", `pwd; echo "$VAULT_ADDR $ORY_BASE_URL $PORT ${#VAULT_TOKEN} $VAULT_NAMESPACE"; echo oops >&2; exit 7`)
+	d := start(t, "-C", "/", "run", "--", "sh", "-c", `pwd; echo "$VAULT_ADDR $ORY_BASE_URL $PORT $VAULT_ROLE$VAULT_TOKEN $VAULT_NAMESPACE"; echo oops >&2; exit 7`)
 	is.Equal(d.wait(), 7) // the command's own exit code
 	fields := strings.Fields(d.stdout())
 	is.Equal(len(fields), 5) // a namespace of the user's own would lead elsewhere
 	is.Equal(fields[0], "/")
 	is.True(strings.HasPrefix(fields[1], "http://127.0.0.1:"))
 	is.True(strings.HasPrefix(fields[2], "http://127.0.0.1:"))
-	is.True(fields[4] != "0")
+	is.Equal(fields[4], "coffeebuddy") // a role, and no token
 	is.True(strings.Contains(d.stderr(), "\noops\n"))
 	is.True(!strings.Contains(d.stderr(), "hvs.")) // no token
 	is.True(strings.Contains(d.stderr(), "Vault          "+fields[1]))

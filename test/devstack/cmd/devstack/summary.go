@@ -20,7 +20,10 @@ func summarize(out io.Writer, stack *devstack.Stack) {
 	if stack.Prometheus != nil {
 		fmt.Fprintf(table, "Prometheus\t%s\tlog: %s\n", stack.Prometheus.URL, stack.Prometheus.LogFile())
 	}
-	fmt.Fprintf(table, "Exports\t%s\t(VAULT_ADDR, VAULT_TOKEN, ORY_BASE_URL, PORT, Slack, and an OAuth2 client)\n", stack.EnvFile)
+	if stack.Postgres != nil {
+		fmt.Fprintf(table, "PostgreSQL\t%s\tlog: %s\n", stack.Postgres.URL, stack.Postgres.LogFile())
+	}
+	fmt.Fprintf(table, "Exports\t%s\t(Vault, Ory, Slack, PORT, and an OAuth2 client)\n", stack.EnvFile)
 }
 
 // watch tells when a server ends before ctx does. It goes on without it: taking one away is a fine way to see what the function says.
@@ -28,6 +31,9 @@ func watch(ctx context.Context, out io.Writer, stack *devstack.Stack) {
 	processes := map[string]*devstack.Process{"Vault": stack.Vault.Process, "Hydra": stack.Hydra.Process}
 	if stack.Prometheus != nil {
 		processes["Prometheus"] = stack.Prometheus.Process
+	}
+	if stack.Postgres != nil {
+		processes["PostgreSQL"] = stack.Postgres.Process
 	}
 	for name, process := range processes {
 		go func() {
