@@ -23,7 +23,7 @@ type part struct {
 	estimate string   // how long its first build takes, for people
 	cgo      bool     // whether it needs a C compiler
 	args     []string // of go build
-	works    string   // the versions of an installed command that are used in place of a build: this start of what its argument version prints
+	works    string   // the versions of an installed command that are used in place of a build: what it prints, asked for its version, starts so, with single spaces
 }
 
 func vaultPart() part {
@@ -122,7 +122,8 @@ func (p part) installed(ctx context.Context) string {
 	defer cancel()
 	version := exec.CommandContext(ctx, path, "version")
 	version.Env = plainEnvironment()
-	if said, err := version.Output(); err != nil || !strings.HasPrefix(string(said), p.works) {
+	said, err := version.Output()
+	if words := strings.Join(strings.Fields(string(said)), " "); err != nil || !strings.HasPrefix(words, p.works) {
 		return ""
 	}
 	return path

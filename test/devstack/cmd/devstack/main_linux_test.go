@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +16,8 @@ import (
 	"time"
 
 	"github.com/matryer/is"
+
+	"coffeebuddy/test/devstack"
 )
 
 // TestMain lets the test binary stand for the command, so that a test can signal and kill it.
@@ -38,6 +42,91 @@ func TestRunGivesTheCommandItsVariables(t *testing.T) {
 	is.True(strings.Contains(d.stderr(), "\noops\n"))
 	is.True(!strings.Contains(d.stderr(), "hvs.")) // no token
 	is.True(strings.Contains(d.stderr(), "Vault          "+fields[1]))
+}
+
+func TestFunctionTurnsReadyByItself(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	port, err := devstack.FreePort(t.Context())
+	is.NoErr(err)
+	bin, function := t.TempDir(), filepath.Join(t.TempDir(), "function")
+	goBuild := exec.Command("go", "build", "-C", "../../../..", "-o", function, "./function")
+	output, err := goBuild.CombinedOutput()
+	is.NoErr(err) // the function builds
+	is.Equal(string(output), "")
+	// Installed commands, of which Vault's serves when this test lets it.
+	install(t, filepath.Join(bin, "hydra"), "exec "+built(t, "hydra")+` "$@"`)
+	install(t, filepath.Join(bin, "vault"), `[ "$1" != server ] || while [ ! -e "$TMPDIR/serve" ]; do sleep 0.01; done; exec `+built(t, "vault")+` "$@"`)
+
+	d := startIn(t, []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "XDG_CACHE_HOME=" + t.TempDir(), "PORT=" + strconv.Itoa(port),
+	}, "-at-once", "run", "--", function)
+	url := fmt.Sprintf("http://127.0.0.1:%d/health/", port)
+	d.eventually("it is live, and not ready for want of Vault", func() bool {
+		live, _ := get(url + "live")
+		ready, body := get(url + "ready")
+		return live == http.StatusOK && ready == http.StatusServiceUnavailable && strings.Contains(body, `"refused"`)
+	})
+	d.until(d.stderr, "turns 200 by itself")
+	is.True(!strings.Contains(d.stderr(), "Vault  ")) // the summary is for later
+	is.NoErr(os.WriteFile(filepath.Join(filepath.Dir(d.out), "serve"), nil, 0o600))
+	d.until(d.stderr, "health/ready answers 200")
+	d.until(d.stderr, "Exports")
+	for _, name := range []string{"vault", "hydra"} {
+		is.True(strings.Contains(d.stderr(), name+": using "+filepath.Join(bin, name)+", which is installed"))
+	}
+	d.signal(syscall.SIGINT)
+	is.Equal(d.wait(), 0)
+	is.Equal(len(d.left()), 0)
+}
+
+// install writes a shell script.
+func install(t *testing.T, path, script string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// built returns the path of a server that the devstack has built.
+func built(t *testing.T, name string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it runs real servers")
+	}
+	if err := devstack.Build(t.Context(), t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join(cache, "coffeebuddy", "devstack", "bin", name+"-*"))
+	if err != nil || len(paths) == 0 {
+		t.Skipf("%s is installed, so none was built (%v)", name, err)
+	}
+	newest := slices.MaxFunc(paths, func(a, b string) int { return modified(t, a).Compare(modified(t, b)) })
+	return newest
+}
+
+func modified(t *testing.T, path string) time.Time {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.ModTime()
+}
+
+// get returns the status and the body of a response, or 0 without one.
+func get(url string) (status int, body string) {
+	response, err := http.Get(url)
+	if err != nil {
+		return 0, ""
+	}
+	defer response.Body.Close()
+	content, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(content)
 }
 
 func TestRunPassesSignalsOnAndWaits(t *testing.T) {
@@ -138,6 +227,12 @@ type launcher struct {
 
 func start(t *testing.T, args ...string) *launcher {
 	t.Helper()
+	return startIn(t, nil, args...)
+}
+
+// startIn starts the launcher with more variables in its environment.
+func startIn(t *testing.T, environment []string, args ...string) *launcher {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("it runs real servers")
 	}
@@ -148,6 +243,7 @@ func start(t *testing.T, args ...string) *launcher {
 		mark: "TMPDIR=" + dir, // one that every server is given
 	}
 	l.cmd.Env = append(os.Environ(), l.mark, "TEST_AS_DEVSTACK=1", "VAULT_NAMESPACE=elsewhere")
+	l.cmd.Env = append(l.cmd.Env, environment...)
 	l.cmd.Stdout, l.cmd.Stderr = create(t, l.out), create(t, l.err)
 	if err := l.cmd.Start(); err != nil {
 		t.Fatal(err)
