@@ -210,6 +210,15 @@ func (h *Hydra) CreateClientWith(ctx context.Context, options ClientOptions) (Cl
 	return client, nil
 }
 
+// SetSecret replaces a client's secret: the old one is refused from then on.
+func (h *Hydra) SetSecret(ctx context.Context, client Client, secret Secret) error {
+	in := []map[string]string{{"op": "replace", "path": "/client_secret", "value": secret.Reveal()}}
+	if err := call(ctx, h.http, http.MethodPatch, h.AdminURL+"/admin/clients/"+client.ID, nil, in, nil); err != nil {
+		return fmt.Errorf("set the OAuth2 client's secret: %w", err)
+	}
+	return nil
+}
+
 // RevokeToken makes a client's access token useless at once.
 func (h *Hydra) RevokeToken(ctx context.Context, client Client, token Secret) error {
 	in := url.Values{"client_id": {client.ID}, "client_secret": {client.Secret.Reveal()}, "token": {token.Reveal()}}

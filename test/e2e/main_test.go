@@ -1,5 +1,6 @@
 // Package e2e runs the built function on a real Vault, a real Ory Hydra and a real Prometheus, breaks them in every way that real ones
-// break, and holds what the function says over HTTP to the contract. It imports nothing of the function.
+// break, and holds what the function says over HTTP to the contract. It imports nothing of the function but, for calls of its own, the
+// clients of Vault and Ory.
 //
 //	go test -race -shuffle=on -count=1 -timeout 20m ./...   # minutes more the first time, which builds the servers
 //	go test -run Chaos -v ./... -chaos 10m -seed 42         # longer, and the same faults again
