@@ -12,7 +12,8 @@ import (
 // A delivery is one event on its way to its receiver, which runs on the goroutine that
 // delivers. A goroutine for each receiver would cost nearly half of an event.
 type delivery struct {
-	limit    *Limit
+	events   *Events
+	limit    *Limit // gets a slot back when the receiver returns; nil if the caller gives it back
 	context  receiving
 	receiver *registration
 	event    event.Event
@@ -27,20 +28,20 @@ type delivery struct {
 // deliver hands an event to a receiver, nil for none, and counts the outcome. It returns when
 // the receiver does, with its verdict; or with false where the sender was answered before, by
 // instead: when the deadline passed, on another goroutine, or when the receiver ended its
-// goroutine. The slot that the caller has taken is given back in any case, and so is the claim.
+// goroutine. When the receiver returns its claim is given back, and so is a slot of the limit, unless
+// that is nil.
 //
 // A sender who leaves cancels the receiver, but is still waited for: one that only
 // closed its side for writing looks the same, and reads the response.
-func (l *Limit) deliver(ctx context.Context, c *Correlation, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
-	v, ok := l.deliverTo(ctx, c, receiver, in, instead)
+func (e *Events) deliver(ctx context.Context, c *Correlation, l *Limit, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
+	v, ok := e.deliverTo(ctx, c, l, receiver, in, instead)
 	if ok {
-		l.events.count(v.Outcome)
+		e.count(v.Outcome)
 	}
 	return v, ok
 }
 
-func (l *Limit) deliverTo(ctx context.Context, c *Correlation, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
-	e := l.events
+func (e *Events) deliverTo(ctx context.Context, c *Correlation, l *Limit, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
 	if receiver == nil {
 		l.leave()
 		return Verdict{Outcome: UnknownType}, true
@@ -58,7 +59,7 @@ func (l *Limit) deliverTo(ctx context.Context, c *Correlation, receiver *registr
 		deadline = time.Now().Add(e.config.Timeout)
 	}
 	d := &delivery{
-		limit: l, receiver: receiver, event: in, claim: taken, instead: instead,
+		events: e, limit: l, receiver: receiver, event: in, claim: taken, instead: instead,
 		verdict: Verdict{Outcome: Failed}, // of a receiver that does not return
 	}
 	d.context.of(ctx, c, deadline)
@@ -69,16 +70,16 @@ func (l *Limit) deliverTo(ctx context.Context, c *Correlation, receiver *registr
 }
 
 // run runs the receiver. Whatever becomes of it, a panic or runtime.Goexit included, there is
-// a verdict, and its slot and claim are given back.
+// a verdict, and its claim is given back.
 func (d *delivery) run() {
 	returned := false
 	defer func() {
 		p := recover()
 		if p != nil {
-			d.limit.events.panicked(&d.context, p)
+			d.events.panicked(&d.context, p)
 		}
 		if d.claim != nil {
-			d.limit.events.claims.settle(d.claim, d.verdict, d.receiver)
+			d.events.claims.settle(d.claim, d.verdict, d.receiver)
 		}
 		d.context.end()
 		d.limit.leave()
@@ -99,9 +100,9 @@ func (d *delivery) receive() Verdict {
 	case reply == nil:
 		return Verdict{Outcome: Accepted}
 	}
-	out, err := d.limit.events.complete(*reply, d.context.correlation.Traceparent)
+	out, err := d.events.complete(*reply, d.context.correlation.Traceparent)
 	if err != nil {
-		d.limit.events.logger.LogAttrs(&d.context, slog.LevelWarn, "a reply is no valid event", slog.String("attribute", MalformedVerdict(err).Attribute))
+		d.events.logger.LogAttrs(&d.context, slog.LevelWarn, "a reply is no valid event", slog.String("attribute", MalformedVerdict(err).Attribute))
 		return Verdict{Outcome: Failed}
 	}
 	return Verdict{Outcome: Accepted, Reply: &out}
@@ -117,10 +118,10 @@ func (d *delivery) answer(v Verdict) {
 	d.over = true
 	defer func() {
 		if p := recover(); p != nil { // on a timer's goroutine it would end the process
-			d.limit.events.panicked(&d.context, p)
+			d.events.panicked(&d.context, p)
 		}
 	}()
-	d.limit.events.count(v.Outcome)
+	d.events.count(v.Outcome)
 	d.instead(v)
 }
 

@@ -38,10 +38,10 @@ func (e *Events) Full() bool { return e.limit.Full() }
 // must have done when it returns; Deliver then returns false. At the deadline it is called on
 // another goroutine, while the receiver runs on.
 //
-// The receiver gives the slot back when it returns.
+// The caller gives the slot back, when it has written the response.
 func (s *Slot) Deliver(ctx context.Context, c *Correlation, in event.Event, instead func(Verdict)) (Verdict, bool) {
-	s.use()
-	return s.limit.deliver(ctx, c, s.limit.events.receivers[in.Type()], in, instead)
+	e := s.limit.events
+	return e.deliver(ctx, c, nil, e.receivers[in.Type()], in, instead)
 }
 
 // Start is [Events.Dispatch] in this slot, which the event's receiver gives back when
@@ -96,7 +96,7 @@ func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option, a
 		receiver = &this
 	}
 	return func() {
-		if v, ok := l.deliver(ctx, c, receiver, in, answer); ok {
+		if v, ok := e.deliver(ctx, c, l, receiver, in, answer); ok {
 			if v.Outcome == Duplicate {
 				v.Reply = copyOf(v.Reply) // others may get the remembered one as well
 			}

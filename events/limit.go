@@ -51,7 +51,12 @@ func (l *Limit) Enter() *Slot {
 // Full reports whether no slot is free.
 func (l *Limit) Full() bool { return len(l.slots) == cap(l.slots) }
 
-func (l *Limit) leave() { <-l.slots }
+// leave gives a slot back; nil has none.
+func (l *Limit) leave() {
+	if l != nil {
+		<-l.slots
+	}
+}
 
 // Leave gives the slot back, unless an event was started in it.
 func (s *Slot) Leave() {

@@ -21,60 +21,65 @@ import (
 // full, answers 5xx: a sender would retry what can never be understood.
 func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	resp := w.(*response)
-	if a, ok := h.receive(resp, r); ok {
+	e, plain, refusal := h.accept(resp, r)
+	if refusal != nil {
+		h.events.Count(refusal.verdict.Outcome)
+		refusal.sendTo(resp)
+		return
+	}
+	// Slots are for receivers, and for what they answer until that is written: a body that is
+	// slow to arrive holds none, and a sender that does not read its response does.
+	slot := h.events.Enter()
+	if slot == nil {
+		answerOf(events.OverloadedVerdict()).sendTo(resp)
+		return
+	}
+	defer slot.Leave()
+	v, ok := slot.Deliver(r.Context(), &resp.Correlation, e, func(v events.Verdict) {
+		resp.flush(answerOf(v).sendTo)
+		h.answered(resp, r)
+	})
+	if ok {
+		a := answerOf(v)
+		a.plain = plain
 		a.sendTo(resp)
 	}
 }
 
-// receive bounds, decodes and validates, and then hands over to the receiver, all in the
-// request's own goroutine. It returns false where the sender was answered in the receiver's
-// place.
-func (h *Handler) receive(w *response, r *http.Request) (answer, bool) {
+// accept bounds, decodes and validates what came: an event, or plain JSON as one, or else the
+// answer that refuses it.
+func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain bool, refusal *answer) {
 	// Authorize first: unauthenticated clients learn nothing and hold no slot.
 	if refusal, ok := h.authorized(r); !ok {
-		return h.refused(refusal)
+		return e, false, &refusal
 	}
 	mode, err := binding.ModeOf(r.Header)
 	if err != nil {
-		return h.refused(answer{status: http.StatusUnsupportedMediaType, verdict: events.Verdict{Outcome: events.Malformed}})
+		return e, false, &answer{status: http.StatusUnsupportedMediaType, verdict: events.Verdict{Outcome: events.Malformed}}
 	}
 	if h.events.Full() {
-		return h.refused(answerOf(events.OverloadedVerdict()))
+		return e, false, new(answerOf(events.OverloadedVerdict()))
 	}
 	body, err := h.bodies.read(w, r)
 	defer body.release()
 	if err != nil {
-		return h.refused(unread(err))
+		return e, false, new(unread(err))
 	}
-	e, err := decode(mode, r.Header, body.text)
-	if err != nil {
-		return h.refused(undecoded(err))
+	if e, err = decode(mode, r.Header, body.text); err != nil {
+		return e, false, new(undecoded(err))
 	}
 	if h.config.Echo && e.Type() == echoType && len(e.Data()) > echoLimit {
-		return h.refused(answer{status: http.StatusRequestEntityTooLarge, verdict: events.Verdict{Outcome: events.Malformed}})
+		return e, false, &answer{status: http.StatusRequestEntityTooLarge, verdict: events.Verdict{Outcome: events.Malformed}}
 	}
-	plain := mode == binding.Plain
-	if !plain {
-		w.event = nameOf(e)
-		w.Follow(e)
+	if mode == binding.Plain {
+		return e, true, nil
 	}
+	w.event = nameOf(e)
+	w.Follow(e)
 	if err := h.admit(r.Context(), e); err != nil {
-		return h.refused(answerOf(events.Refusal(r.Context(), err)))
+		return e, false, new(answerOf(events.Refusal(r.Context(), err)))
 	}
-	// Slots are for receivers: a body that is slow to arrive holds none.
-	slot := h.events.Enter()
-	if slot == nil {
-		return answerOf(events.OverloadedVerdict()), true
-	}
-	defer slot.Leave()
-	body.release()
-	v, ok := slot.Deliver(r.Context(), &w.Correlation, e, func(v events.Verdict) {
-		w.flush(answerOf(v).sendTo)
-		h.answered(w, r)
-	})
-	a := answerOf(v)
-	a.plain = plain
-	return a, ok
+	return e, false, nil
 }
 
 // decode returns the event that a request carries. Plain JSON is the data of an event of the
@@ -96,12 +101,6 @@ func decode(mode binding.Mode, header http.Header, body []byte) (event.Event, er
 	e.SetDataContentType(event.ApplicationJSON)
 	e.DataEncoded = body
 	return e, nil
-}
-
-// refused counts an event that is not delivered.
-func (h *Handler) refused(a answer) (answer, bool) {
-	h.events.Count(a.verdict.Outcome)
-	return a, true
 }
 
 // admit returns nil unless an event claims to be Slack's and nothing vouches for it.

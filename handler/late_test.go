@@ -97,10 +97,35 @@ func TestReceiverThatEndsItsGoroutine(t *testing.T) {
 		is.NoErr(err)
 		is.Equal(string(body), `{"error":"failed"}`+"\n")
 		is.True(resp.Close)
+		eventually(t, func() bool { return f.series("coffeebuddy_events_in_flight") == "0" })
 	}
 	eventually(t, func() bool { return f.series(`coffeebuddy_events_total{outcome="failed"}`) == "3" })
 	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
 	is.Equal(f.series(`coffeebuddy_http_requests_total{code="500",method="POST",route="/"}`), "3")
+}
+
+// TestSenderWhoDoesNotReadHoldsItsSlot, and with it what bounds the responses in memory.
+func TestSenderWhoDoesNotReadHoldsItsSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newFunction(t)
+		reply := event.New()
+		reply.SetType("coffee.served")
+		is.NoErr(reply.SetData("text/plain", []byte(strings.Repeat("x", 1<<20))))
+		is.NoErr(f.On("coffee.ordered", answering(&reply, nil)))
+		conn := serve(t, f)
+		_, err := io.WriteString(conn, ordered)
+		is.NoErr(err)
+		time.Sleep(time.Minute)
+		is.Equal(f.series("coffeebuddy_events_in_flight"), "1")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		is.NoErr(err)
+		n, err := io.Copy(io.Discard, resp.Body)
+		is.NoErr(err)
+		is.Equal(n, int64(1<<20))
+		synctest.Wait()
+		is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
+	})
 }
 
 // TestAnswerOrDeadline ends receivers at their deadlines: there is one whole response to each.
