@@ -85,7 +85,7 @@ func (o *Outgoing) Client(target Target) (*http.Client, error) {
 	}
 	next := target.Transport
 	if next == nil {
-		direct := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // net/http's own
+		direct := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // net/http's own
 		direct.Proxy = nil                                        // it would see the token of a plain http target
 		next = direct
 	}

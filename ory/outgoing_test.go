@@ -367,7 +367,10 @@ func TestOutgoingConfigs(t *testing.T) {
 	t.Parallel()
 	credentials := func(context.Context) (string, string, error) { return "", "", nil }
 	for _, config := range []ory.OutgoingConfig{
-		{}, {TokenURL: tokenURL}, {Credentials: credentials}, {TokenURL: "hydra.test/token", Credentials: credentials},
+		{},
+		{TokenURL: tokenURL},
+		{Credentials: credentials},
+		{TokenURL: "hydra.test/token", Credentials: credentials},
 		{TokenURL: "http://canary:canary@hydra.test", Credentials: credentials},
 	} {
 		_, err := ory.NewOutgoing(config)

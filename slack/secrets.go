@@ -163,12 +163,12 @@ func (s *secrets) start(ctx context.Context) {
 }
 
 // try reads a version once, 0 for the current one.
-func (s *secrets) try(ctx context.Context, version int) (text string, read int, err error) {
+func (s *secrets) try(ctx context.Context, version int) (text string, err error) {
 	err = s.reads.Guard(ctx, func(ctx context.Context) (err error) {
-		text, read, err = s.text(ctx, version)
+		text, _, err = s.text(ctx, version)
 		return err
 	})
-	return text, read, err
+	return text, err
 }
 
 // text reads a version, without the white space around it.

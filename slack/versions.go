@@ -68,12 +68,12 @@ func (s *secrets) version(ctx context.Context, version int) (string, error) {
 // readVersion reads a version. That there is none is believed only of a secret that is
 // there: a wrong path, or Vault's policy, must not refuse events for good.
 func (s *secrets) readVersion(ctx context.Context, version int) (string, error) {
-	text, _, err := s.try(ctx, version)
+	text, err := s.try(ctx, version)
 	if !errors.Is(err, ErrNoVersion) {
 		return text, err
 	}
 	if _, _, ok := s.signer(); !ok {
-		if _, _, err := s.try(ctx, 0); err != nil {
+		if _, err := s.try(ctx, 0); err != nil {
 			return "", errNoSecret
 		}
 	}

@@ -131,7 +131,7 @@ func withLogin(t *testing.T, g *gate, test func(t *testing.T, l loginTest)) {
 
 // outcomes are the logins as they are counted: done, denied, failed.
 func (l loginTest) outcomes(done, denied, failed int) {
-	l.I.Helper()
+	l.Helper()
 	l.NoErr(testutil.GatherAndCompare(l.registry, strings.NewReader(fmt.Sprintf(`# HELP coffeebuddy_vault_logins_total Logins to Vault, by outcome.
 # TYPE coffeebuddy_vault_logins_total counter
 coffeebuddy_vault_logins_total{outcome="denied"} %d

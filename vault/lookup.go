@@ -49,7 +49,7 @@ func (l lookup) isDue(now time.Time) bool {
 
 // doubts returns the lookup after a 403 on another use of the token. It may be that the
 // token is dead, or only that its policies do not allow this use.
-func (l lookup) doubts(now time.Time) lookup {
+func (l lookup) doubts() lookup {
 	if l.err != nil || !l.good || l.doubted {
 		return l
 	}
@@ -179,7 +179,7 @@ func (c *Client) doubt(token string) {
 	c.state.Lock()
 	defer c.state.Unlock()
 	if token == c.lookup.token {
-		c.lookup = c.lookup.doubts(time.Now())
+		c.lookup = c.lookup.doubts()
 	}
 }
 

@@ -52,6 +52,7 @@ func TestOnACluster(t *testing.T) {
 		{"with grace a short seal takes nothing out", sealWithGrace},
 		{"a signed slash command is answered in Slack's time", slashCommand},
 		{"with no pod, a request starts one", scaleFromZero},
+		{"by role, a deploy needs no Secret", deployByRole},
 		{"undeploy leaves the namespace and the Secret", undeploy},
 		{"without Knative it rolls out as well", plainDeployment},
 		{"no log holds a secret", readLogs},
