@@ -4,7 +4,20 @@ GO       ?= go
 KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
-MODULES  := . test/func test/conformance test/kong test/knative test/image test/devstack test/bench test/dashboard test/observability test/e2e test/cluster
+
+# The modules of this repository: those whose tests need no large library, those that compile Knative's, Kubernetes', Kong's or
+# Prometheus' first, and those whose tests need real servers or a cluster.
+QUICK    := . test/func test/conformance test/devstack
+LARGE    := test/kong test/knative test/image test/bench test/dashboard test/observability
+SERVERS  := test/e2e test/cluster
+MODULES  := $(QUICK) $(LARGE) $(SERVERS)
+
+# run-tests runs the tests of modules, with the race detector and in random order. $(1): the modules, $(2): more flags.
+define run-tests
+	@for module in $(1); do \
+		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 $(2) ./...) || exit 1; \
+	done
+endef
 
 .PHONY: help
 help: ## Show this list
@@ -30,18 +43,21 @@ bin/devstack:
 	@$(GO) build -C test/devstack -o "$(CURDIR)/$@" ./cmd/devstack
 
 .PHONY: test
-test: ## Run the quick tests, with the race detector and in random order
-	@for module in . test/func test/conformance test/kong test/knative test/image test/devstack test/bench test/dashboard test/observability; do \
-		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -short ./...) || exit 1; \
-	done
+test: ## Run the quick tests of the function and of what it is tested with
+	$(call run-tests,$(QUICK),-short)
+
+.PHONY: test-all
+test-all: ## Run the quick tests of every module
+	@echo "make test-all compiles what Knative, Kubernetes, Kong, ko and Prometheus are made of before it tests:"
+	@echo "the first time that takes about 20 minutes on two cores, later 3."
+	@$(MAKE) --no-print-directory test
+	$(call run-tests,$(LARGE),-short)
 
 .PHONY: e2e
 e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, chaos, Knative's queue-proxy
 	@bin/devstack build
 	@echo "== test test/knative/queueproxy" && cd test/knative/queueproxy && $(GO) vet . && $(GO) test -race -shuffle=on -count=1 -timeout 20m
-	@for module in test/image test/devstack test/dashboard test/observability test/e2e; do \
-		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 -timeout 20m ./...) || exit 1; \
-	done
+	$(call run-tests,test/image test/devstack test/dashboard test/observability test/e2e,-timeout 20m)
 	@echo "== bench-quick" && $(MAKE) --no-print-directory bench-quick
 
 .PHONY: lint
