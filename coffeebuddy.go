@@ -37,6 +37,8 @@ type Function struct {
 	metrics   *prometheus.Registry
 	vault     *vault.Client // nil where its settings are wrong
 	outgoing  *ory.Outgoing // nil where there are no settings for it
+
+	dependencies []checks.Checker // what readiness asks
 }
 
 // NewFunction returns the function of some settings. It connects to nothing: the
@@ -69,6 +71,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.dependencies = []checks.Checker{oryCheck, vaultChecker(secrets)}
 	f.readiness = checks.New(checks.Options{
 		TTL:     settings.CheckTTL,
 		Timeout: settings.CheckTimeout,
@@ -76,7 +79,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		Log:     log,
 		OnReady: func() { f.handler.Reached(handler.Ready) },
 		OnPanic: panicked,
-	}, oryCheck, vaultChecker(secrets))
+	}, f.dependencies...)
 
 	build := readBuild()
 	f.metrics, f.vault = registry, secrets
@@ -140,6 +143,9 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.handler
 
 // Log returns the function's logger.
 func (f *Function) Log() *slog.Logger { return f.log }
+
+// Dependencies returns what readiness asks, for asking it once and apart from any probe.
+func (f *Function) Dependencies() []checks.Checker { return f.dependencies }
 
 // Metrics returns what the metrics path shows, for a host's own.
 func (f *Function) Metrics() *prometheus.Registry { return f.metrics }

@@ -51,7 +51,9 @@ type Settings struct {
 	DebugAddr netip.AddrPort // loopback, port 0 for any free one; not valid for none
 	LogLevel  slog.Level
 
+	Set     []string // variables that have a value, which may be wrong
 	Unknown []string // variables that start with COFFEEBUDDY_ and mean nothing
+	Ignored []string // variables that start with VAULT_ and mean nothing here, though they may to Vault's own programs
 }
 
 // VaultSettings are usable only if Wrong is empty. With a Role the function logs in and
@@ -175,18 +177,22 @@ func Load() (Settings, error) {
 	if err != nil {
 		return Settings{}, err
 	}
+	s.Unknown, s.Ignored = unknown(table, "COFFEEBUDDY_"), unknown(table, "VAULT_")
 	for _, name := range names("VAULT_") {
 		if err := os.Unsetenv(name); err != nil {
 			return Settings{}, fmt.Errorf("take %s out of the environment: %w", name, err)
 		}
 	}
 	for i, v := range table {
-		if why := v.parse(set(texts[i])); why != "" {
+		text := set(texts[i])
+		if text != "" {
+			s.Set = append(s.Set, v.name)
+		}
+		if why := v.parse(text); why != "" {
 			*v.problems = append(*v.problems, Problem{v.name, why})
 		}
 	}
 	wrong = append(wrong, s.together()...)
-	s.Unknown = unknown(table)
 
 	all := make([]error, len(wrong))
 	for i, p := range wrong {
@@ -238,9 +244,9 @@ func set(value string) string {
 	return value
 }
 
-// unknown returns the variables that look like ours and are in no row, by name.
-func unknown(table []variable) []string {
-	return slices.DeleteFunc(names("COFFEEBUDDY_"), func(name string) bool {
+// unknown returns the variables that have a prefix and are in no row, by name.
+func unknown(table []variable, prefix string) []string {
+	return slices.DeleteFunc(names(prefix), func(name string) bool {
 		return slices.ContainsFunc(table, func(v variable) bool { return v.name == name })
 	})
 }

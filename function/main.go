@@ -1,5 +1,6 @@
 // Command function is CoffeeBuddy's function as a program: it listens, serves, and
-// drains on SIGTERM. All it can be told is in its environment; see the README.
+// drains on SIGTERM. All it can be told is in its environment; see the README. With the
+// argument check it asks its dependencies once, says what is not ready and why, and ends.
 package main
 
 import (
@@ -20,6 +21,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 {
+		os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+	}
 	logs := logging.NewWriter(os.Stdout)
 	err := run(logs)
 	flush(logs)

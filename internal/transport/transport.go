@@ -87,8 +87,26 @@ func WithLimit(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, limitKey{}, n)
 }
 
+// observerKey is the key of who is told of a request, among its context's values.
+type observerKey struct{}
+
+// WithObserver returns a context whose requests are told of when they have their
+// response, which is nil where there is none. It is called by whoever sends them, at any
+// time, and must not keep or change either of the two.
+func WithObserver(ctx context.Context, observe func(*http.Request, *http.Response)) context.Context {
+	return context.WithValue(ctx, observerKey{}, observe)
+}
+
 // RoundTrip implements http.RoundTripper.
 func (b Bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.roundTrip(req)
+	if observe, ok := req.Context().Value(observerKey{}).(func(*http.Request, *http.Response)); ok {
+		observe(req, resp)
+	}
+	return resp, err
+}
+
+func (b Bounded) roundTrip(req *http.Request) (*http.Response, error) {
 	ctx, limit := req.Context(), Limit
 	if n, ok := ctx.Value(limitKey{}).(int); ok {
 		limit = n

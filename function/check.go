@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"coffeebuddy"
+	"coffeebuddy/checks"
+)
+
+// The exit codes of function check.
+const (
+	exitReady    = 0
+	exitNotReady = 1
+	exitSettings = 2 // settings are wrong, or the arguments are
+)
+
+const usage = "usage: function [check [-o json]]: serve, or ask each dependency once and say which is not ready and why"
+
+// checkTimeout bounds function check as a whole; logoutTime of it is kept for giving back
+// the token of a login.
+const (
+	checkTimeout = 5 * time.Second
+	logoutTime   = 500 * time.Millisecond
+)
+
+// command does what the program's arguments say, and returns its exit code.
+func command(args []string, out, errs io.Writer) int {
+	flags := flag.NewFlagSet("check", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	format := flags.String("o", "text", "")
+	if args[0] != "check" || flags.Parse(args[1:]) != nil || flags.NArg() > 0 || *format != "text" && *format != "json" {
+		fmt.Fprintln(errs, usage)
+		return exitSettings
+	}
+	result := check()
+	write := result.writeText
+	if *format == "json" {
+		write = result.writeJSON
+	}
+	if err := write(out); err != nil {
+		fmt.Fprintln(errs, "write the result:", err)
+		return exitNotReady
+	}
+	return result.exitCode()
+}
+
+// A result is what function check found.
+type result struct {
+	Ready        bool         `json:"ready"`
+	Settings     []variable   `json:"settings"`
+	Dependencies []dependency `json:"dependencies"` // none are asked where the function would not start
+}
+
+// A dependency is one dependency's verdict and the way there.
+type dependency struct {
+	Name     string        `json:"name"`
+	Status   string        `json:"status"` // ok or unavailable, as in /health/ready
+	Reason   checks.Reason `json:"reason,omitempty"`
+	Detail   string        `json:"detail,omitempty"`
+	Advice   string        `json:"advice,omitempty"`
+	Requests []*request    `json:"requests"`
+}
+
+// check reads the settings as the function does, and asks each dependency once, as a
+// readiness probe does. It listens nowhere.
+func check() *result {
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+	defer cancel()
+	settings, err := coffeebuddy.Load()
+	found := &result{Settings: judge(settings, err), Dependencies: []dependency{}}
+	if err != nil {
+		return found
+	}
+	function, err := coffeebuddy.NewFunction(settings, io.Discard)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return found
+	}
+	checkers := function.Dependencies()
+	found.Dependencies = make([]dependency, len(checkers))
+	asking, stop := context.WithTimeout(ctx, min(settings.CheckTimeout, checkTimeout-logoutTime))
+	defer stop()
+	var all sync.WaitGroup
+	for i, checker := range checkers {
+		all.Go(func() { found.Dependencies[i] = ask(asking, checker) })
+	}
+	all.Wait()
+	found.Ready = true
+	for _, d := range found.Dependencies {
+		found.Ready = found.Ready && d.Reason == ""
+	}
+	_ = function.Wait(ctx) // gives the token of a login back, as the end of the function does
+	return found
+}
+
+// ask asks one dependency.
+func ask(ctx context.Context, checker checks.Checker) dependency {
+	way := new(way)
+	err := checker.Check(way.watch(ctx))
+	d := dependency{Name: checker.Name(), Status: "ok", Reason: checks.ReasonOf(err), Requests: way.taken()}
+	if err == nil {
+		return d
+	}
+	d.Status, d.Advice = "unavailable", advice[d.Reason]
+	if failed, ok := errors.AsType[*checks.Error](err); ok {
+		d.Detail = failed.Detail
+	}
+	return d
+}
+
+// exitCode returns 2 as long as a setting must change before the function can be ready.
+func (r *result) exitCode() int {
+	for _, v := range r.Settings {
+		if v.State == stateWrong {
+			return exitSettings
+		}
+	}
+	if r.Ready {
+		return exitReady
+	}
+	return exitNotReady
+}
