@@ -72,7 +72,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		return nil, err
 	}
 	f.dependencies = []checks.Checker{oryCheck, vaultChecker(secrets)}
-	f.readiness = checks.New(checks.Options{
+	f.readiness, err = checks.New(checks.Options{
 		TTL:     settings.CheckTTL,
 		Timeout: settings.CheckTimeout,
 		Grace:   settings.ReadyGrace,
@@ -80,6 +80,9 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		OnReady: func() { f.handler.Reached(handler.Ready) },
 		OnPanic: panicked,
 	}, f.dependencies...)
+	if err != nil {
+		return nil, err
+	}
 
 	build := readBuild()
 	f.metrics, f.vault = registry, secrets

@@ -23,7 +23,7 @@ func BenchmarkVerdict(b *testing.B) {
 			for n := range dependencies {
 				all = append(all, well(fmt.Sprint("dependency", n)))
 			}
-			r := checks.New(checks.Options{TTL: time.Second, Timeout: time.Second}, all...)
+			r := must(checks.New(checks.Options{TTL: time.Second, Timeout: time.Second}, all...))
 			b.ReportAllocs()
 			b.RunParallel(func(p *testing.PB) {
 				for p.Next() {
@@ -34,4 +34,12 @@ func BenchmarkVerdict(b *testing.B) {
 			})
 		})
 	}
+}
+
+// must returns a Readiness that can be built.
+func must(r *checks.Readiness, err error) *checks.Readiness {
+	if err != nil {
+		panic(err)
+	}
+	return r
 }

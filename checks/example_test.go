@@ -28,12 +28,15 @@ func Example() {
 		panic(err)
 	}
 
-	readiness := checks.New(
+	readiness, err := checks.New(
 		checks.Options{TTL: time.Second, Timeout: 2 * time.Second},
 		checks.NewOry(client, nil),
 		database{ping: func(context.Context) error { return nil }},
 		checks.Misconfigured("vault"),
 	)
+	if err != nil {
+		panic(err)
+	}
 	verdict := readiness.Verdict(context.Background())
 	fmt.Println(verdict.Status)
 	for _, name := range []string{"database", "ory", "vault"} {

@@ -2,6 +2,8 @@ package checks
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -20,8 +22,8 @@ const (
 
 // Options are the settings of a [Readiness].
 type Options struct {
-	TTL     time.Duration // how long a verdict on a dependency is fresh
-	Timeout time.Duration // deadline of one check
+	TTL     time.Duration // how long a verdict on a dependency is fresh; 0 is 1 s
+	Timeout time.Duration // deadline of one check; 0 is 2 s
 	Grace   time.Duration // how long a dependency that was healthy may fail before readiness does; 0 is strict
 	Log     *slog.Logger  // nil discards
 	OnReady func()        // called once, when readiness is first reached; it must not block
@@ -57,9 +59,15 @@ type healthy struct {
 	until   time.Time
 }
 
-// New returns a Readiness over checkers with distinct names. It asks nobody
-// before the first [Readiness.Verdict].
-func New(options Options, checkers ...Checker) *Readiness {
+// New returns a Readiness over checkers, whose names must be there and distinct. It asks
+// nobody before the first [Readiness.Verdict].
+func New(options Options, checkers ...Checker) (*Readiness, error) {
+	if options.TTL == 0 {
+		options.TTL = time.Second
+	}
+	if options.Timeout == 0 {
+		options.Timeout = 2 * time.Second
+	}
 	if options.Log == nil {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
@@ -67,11 +75,19 @@ func New(options Options, checkers ...Checker) *Readiness {
 		options.OnReady = func() {}
 	}
 	r := &Readiness{options: options, changed: make(chan struct{})}
+	names := make(map[string]bool)
 	for _, c := range checkers {
+		switch {
+		case c == nil:
+			return nil, errors.New("checks: a checker is nil")
+		case c.Name() == "" || names[c.Name()]:
+			return nil, fmt.Errorf("checks: the name %q of a checker is empty or taken", c.Name())
+		}
+		names[c.Name()] = true
 		r.dependencies = append(r.dependencies, newDependency(c, options))
 	}
 	r.metrics = newMetrics(r.dependencies)
-	return r
+	return r, nil
 }
 
 // Verdict answers a probe. It starts the checks that are due and waits for them,

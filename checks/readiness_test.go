@@ -96,7 +96,7 @@ func TestFirstProbeIsReadyWhenChecksAreQuick(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		vault.took = 59 * time.Millisecond
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		asked := time.Now()
 		is.Equal(probe(r), "ready ory=ok vault=ok")
 		is.Equal(time.Since(asked), 59*time.Millisecond) // waits no longer than for the last check
@@ -108,7 +108,7 @@ func TestProbeWaitsSixtyMillisecondsAtMost(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		vault.took = time.Hour
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		asked := time.Now()
 		is.Equal(probe(r), "degraded ory=ok vault=pending")
 		is.Equal(time.Since(asked), 60*time.Millisecond)
@@ -124,7 +124,7 @@ func TestProbeStopsWaitingWhenOneHasFreshlyFailed(t *testing.T) {
 		vault, ory := pair()
 		vault.set(5*time.Millisecond, checks.Fail(checks.ReasonSealed, ""))
 		ory.set(time.Hour, nil)
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		asked := time.Now()
 		is.Equal(probe(r), "degraded ory=pending vault=sealed")
 		is.Equal(time.Since(asked), 5*time.Millisecond)
@@ -139,7 +139,7 @@ func TestOneCheckAtATimeAndOneStartPerTTL(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		vault.took, ory.took = 30*time.Millisecond, 1500*time.Millisecond
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		const span = 20 * time.Second
 		began := time.Now()
 		for time.Since(began) < span {
@@ -161,7 +161,7 @@ func TestLastVerdictIsUsedForThirtySecondsThenStale(t *testing.T) {
 		vault, ory := pair()
 		options := defaults()
 		options.Timeout = time.Hour // so that the hung check is not answered for
-		r := checks.New(options, vault, ory)
+		r := must(checks.New(options, vault, ory))
 		is.Equal(probe(r), "ready ory=ok vault=ok")
 		checked := time.Now()
 		vault.set(59*time.Minute, nil)
@@ -182,7 +182,7 @@ func TestCallerWhoHangsUpChangesNothing(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		vault.took = 300 * time.Millisecond
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		r.Verdict(ctx)
@@ -196,7 +196,7 @@ func TestNothingRunsWhenNobodyAsks(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		time.Sleep(24 * time.Hour)
 		metric(t, r, "coffeebuddy_ready") // nor does a scrape ask
 		is.Equal(vault.starts.Load(), int64(0))
@@ -210,7 +210,7 @@ func TestFailureIsSeenAndHealsAtTheFirstProbeAfterTheTTL(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		is.Equal(probe(r), "ready ory=ok vault=ok")
 		ory.set(0, checks.Fail(checks.ReasonRefused, ""))
 		time.Sleep(999 * time.Millisecond)
@@ -228,7 +228,7 @@ func TestCheckThatIgnoresItsDeadlineIsAnsweredForAndNotDoubled(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		vault.took, vault.deaf = 10*time.Second, true
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		for began := time.Now(); time.Since(began) < 9*time.Second; time.Sleep(100 * time.Millisecond) {
 			probe(r)
 		}
@@ -247,7 +247,7 @@ func TestDrainingIsForEver(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		vault.took = 50 * time.Millisecond
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		go r.Verdict(t.Context())
 		time.Sleep(10 * time.Millisecond)
 		r.Drain()
@@ -269,7 +269,7 @@ func TestGrace(t *testing.T) {
 		options := defaults()
 		options.Grace = 10 * time.Second
 		ory.set(0, checks.Fail(checks.ReasonRefused, ""))
-		r := checks.New(options, vault, ory)
+		r := must(checks.New(options, vault, ory))
 		is.Equal(probe(r), "degraded ory=refused vault=pending") // never healthy: no grace
 
 		ory.set(0, nil)
@@ -314,7 +314,7 @@ func TestRetryHelpsUnlessOnlyARestartDoes(t *testing.T) {
 		t.Run(test.when, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				is := is.New(t)
-				r := checks.New(defaults(), test.vault, &dependency{name: "ory", err: test.ory})
+				r := must(checks.New(defaults(), test.vault, &dependency{name: "ory", err: test.ory}))
 				r.Verdict(t.Context())
 				synctest.Wait()
 				v := r.Verdict(t.Context())
@@ -328,7 +328,7 @@ func TestRetryHelpsUnlessOnlyARestartDoes(t *testing.T) {
 func TestMisconfiguredIsNeverChecked(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		is := is.New(t)
-		r := checks.New(defaults(), checks.Misconfigured("vault"), checks.Misconfigured("ory"))
+		r := must(checks.New(defaults(), checks.Misconfigured("vault"), checks.Misconfigured("ory")))
 		asked := time.Now()
 		v := r.Verdict(t.Context())
 		is.Equal(shown(v), "degraded ory=misconfigured vault=misconfigured")
@@ -346,7 +346,7 @@ func TestJSONSaysWhenAndWhyAndNoMore(t *testing.T) {
 		vault, ory := pair()
 		vault.set(0, checks.Fail(checks.ReasonDenied, "canary"))
 		ory.set(0, errors.New("canary: dial tcp 10.0.0.1:4434"))
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		probe(r)
 		synctest.Wait()
 		line := string(r.Verdict(t.Context()).JSON())
@@ -363,7 +363,7 @@ func TestPanicInACheckIsABadResponseAndALogLine(t *testing.T) {
 		var logs logBuffer
 		options := defaults()
 		options.Log = logs.Logger()
-		r := checks.New(options, panicking{"vault"}, &dependency{name: "ory"})
+		r := must(checks.New(options, panicking{"vault"}, &dependency{name: "ory"}))
 		probe(r)
 		synctest.Wait()
 		is.Equal(probe(r), "degraded ory=ok vault=bad_response")
@@ -385,7 +385,7 @@ func TestChangesOfStateAreLoggedOnce(t *testing.T) {
 		options := defaults()
 		options.Log = logs.Logger()
 		vault, ory := pair()
-		r := checks.New(options, vault, ory)
+		r := must(checks.New(options, vault, ory))
 		probe(r)
 		for _, err := range []error{
 			checks.Fail(checks.ReasonSealed, "Vault is sealed"), checks.Fail(checks.ReasonSealed, "Vault is sealed"),
@@ -406,7 +406,7 @@ func TestMetricsAreTheVerdict(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
-		r := checks.New(defaults(), vault, ory)
+		r := must(checks.New(defaults(), vault, ory))
 		is.Equal(metric(t, r, "coffeebuddy_ready"), 0.0)
 		is.Equal(metric(t, r, "coffeebuddy_dependency_last_check_timestamp_seconds", "vault"), 0.0)
 		probe(r)
@@ -443,7 +443,7 @@ func TestOnReadyIsCalledOnce(t *testing.T) {
 		options := defaults()
 		options.OnReady = func() { calls++ }
 		vault, ory := pair()
-		r := checks.New(options, vault, ory)
+		r := must(checks.New(options, vault, ory))
 		is.Equal(calls, 0)
 		probe(r)
 		vault.set(0, errors.New("down"))
@@ -504,4 +504,15 @@ func (b *logBuffer) messages(t *testing.T, dependency string) []string {
 		}
 	}
 	return messages
+}
+
+func TestOptionsAndCheckers(t *testing.T) {
+	t.Parallel()
+	for _, checkers := range [][]checks.Checker{{nil}, {well("")}, {well("a"), well("b"), well("a")}, {well("vault"), checks.Misconfigured("vault")}} {
+		_, err := checks.New(checks.Options{}, checkers...)
+		is.New(t).True(err != nil)
+	}
+	r, err := checks.New(checks.Options{}, well("a")) // with its defaults
+	is.New(t).NoErr(err)
+	is.New(t).True(r.Verdict(t.Context()).Ready())
 }

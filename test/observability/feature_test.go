@@ -66,7 +66,8 @@ func frozen(t *testing.T) function {
 	t.Helper()
 	until := make(chan struct{})
 	t.Cleanup(func() { close(until) })
-	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 50 * time.Millisecond}, hanging{until})
+	readiness, err := checks.New(checks.Options{TTL: time.Second, Timeout: 50 * time.Millisecond}, hanging{until})
+	is.New(t).NoErr(err)
 	_, h := newHandler(t, prometheus.NewRegistry(), readiness)
 	return function{address: serve(t, h)}.probed(t)
 }
@@ -82,7 +83,9 @@ func startBroken(t *testing.T) broken {
 	t.Helper()
 	is := is.New(t)
 	registry := prometheus.NewRegistry()
-	engine, h := newHandler(t, registry, checks.New(checks.Options{}))
+	readiness, err := checks.New(checks.Options{})
+	is.NoErr(err)
+	engine, h := newHandler(t, registry, readiness)
 	stuck := make(chan struct{})
 	t.Cleanup(func() { close(stuck) })
 	fails := func(err error) events.Receiver {

@@ -44,11 +44,15 @@ func newPods(size int, ttl time.Duration, server *devstack.Vault, hydra *devstac
 		if err != nil {
 			return nil, err
 		}
-		one := &pod{registry: prometheus.NewRegistry(), readiness: checks.New(
+		readiness, err := checks.New(
 			checks.Options{TTL: ttl, Timeout: 2 * time.Second},
 			checks.NewOry(asksOry, nil),
 			checks.NewVault(asksVault),
-		)}
+		)
+		if err != nil {
+			return nil, err
+		}
+		one := &pod{registry: prometheus.NewRegistry(), readiness: readiness}
 		if err := one.registry.Register(one.readiness); err != nil {
 			return nil, err
 		}

@@ -30,8 +30,11 @@ func main() {
 	if err != nil {
 		served.Exit(err)
 	}
-	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second},
+	readiness, err := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second},
 		checks.NewOry(oryClient, nil), checks.NewVault(vaultClient))
+	if err != nil {
+		served.Exit(err)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),

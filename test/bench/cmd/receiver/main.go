@@ -31,7 +31,10 @@ func main() {
 	for i := range n {
 		all = append(all, dependency(fmt.Sprintf("dependency-%d", i)))
 	}
-	readiness := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second}, all...)
+	readiness, err := checks.New(checks.Options{TTL: time.Second, Timeout: 2 * time.Second}, all...)
+	if err != nil {
+		served.Exit(err)
+	}
 	registry := prometheus.NewRegistry()
 	log := slog.New(logging.NewHandler(logging.NewWriter(os.Stdout), slog.LevelInfo)).With("app", "coffeebuddy", "environment", "prod")
 	engine, err := events.New(events.Config{Registry: registry, Log: log})
