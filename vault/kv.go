@@ -81,7 +81,7 @@ func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[str
 	if version != 0 {
 		query = map[string][]string{"version": {strconv.Itoa(version)}}
 	}
-	resp, err := c.get(transport.WithLimit(ctx, secretLimit), kv.Mount+"/data/"+kv.Path, query)
+	resp, _, err := c.get(transport.WithLimit(ctx, secretLimit), kv.Mount+"/data/"+kv.Path, query)
 	switch {
 	case err != nil:
 		return nil, 0, err

@@ -86,7 +86,7 @@ func (l *Lease) Get(ctx context.Context) (Credentials, error) {
 			l.mu.Unlock()
 			return Credentials{}, err
 		}
-		ended := l.replace(client, token)
+		ended := l.replace()
 		l.mu.Unlock()
 		select {
 		case <-ended:
@@ -117,7 +117,7 @@ func (l *Lease) tend(client *api.Client, token string, now time.Time) {
 	case l.work.Running() != nil:
 	case token != l.token || l.life.ending(now) || !l.reread.IsZero() && !now.Before(l.reread):
 		if !now.Before(l.next) {
-			l.replace(client, token)
+			l.replace()
 		}
 	case l.life.isDue(now):
 		l.renew(client)
@@ -125,14 +125,14 @@ func (l *Lease) tend(client *api.Client, token string, now time.Time) {
 }
 
 // replace reads new credentials. The lock is held.
-func (l *Lease) replace(client *api.Client, token string) (ended <-chan struct{}) {
+func (l *Lease) replace() (ended <-chan struct{}) {
 	var (
 		got   leased
 		asked time.Time
 	)
 	return l.work.Start(context.Background(), func(ctx context.Context) (err error) {
 		asked = time.Now()
-		got, err = readLease(ctx, client, l.path)
+		got, err = l.client.readLease(ctx, l.path)
 		return err
 	}, func(err error) {
 		l.mu.Lock()
@@ -142,7 +142,7 @@ func (l *Lease) replace(client *api.Client, token string) (ended <-chan struct{}
 			l.pause = min(max(2*l.pause, firstPause), lookupEvery)
 			l.next = now.Add(l.pause)
 		} else {
-			l.took(got, token, asked)
+			l.took(got, asked)
 		}
 		after := l.failing
 		l.mu.Unlock()
@@ -156,7 +156,7 @@ func (l *Lease) replace(client *api.Client, token string) (ended <-chan struct{}
 }
 
 // took keeps new credentials. The lock is held.
-func (l *Lease) took(got leased, token string, asked time.Time) {
+func (l *Lease) took(got leased, asked time.Time) {
 	switch {
 	case l.held.Version == 0 || !maps.Equal(l.held.Values, got.values):
 		l.held = Credentials{got.values, l.held.Version + 1}
@@ -171,7 +171,7 @@ func (l *Lease) took(got leased, token string, asked time.Time) {
 	default:
 		l.next, l.pause = time.Time{}, 0
 	}
-	l.id, l.token, l.life, l.reread = got.id, token, renewal{}, time.Time{}
+	l.id, l.token, l.life, l.reread = got.id, got.token, renewal{}, time.Time{}
 	if got.id == "" {
 		l.reread = asked.Add(rereadEvery)
 		return
@@ -203,13 +203,14 @@ func (l *Lease) renew(client *api.Client) {
 // leased is what a secrets engine has made.
 type leased struct {
 	id     string
+	token  string // that it was made with
 	lease  lease
 	values map[string]string
 }
 
 // readLease reads a path that makes credentials.
-func readLease(ctx context.Context, client *api.Client, path string) (leased, error) {
-	resp, err := read(ctx, client, path, nil)
+func (c *Client) readLease(ctx context.Context, path string) (leased, error) {
+	resp, token, err := c.get(ctx, path, nil)
 	switch {
 	case err != nil:
 		return leased{}, err
@@ -230,7 +231,7 @@ func readLease(ctx context.Context, client *api.Client, path string) (leased, er
 		return leased{}, fault.New(fault.BadResponse, "the credentials did not come as from a secrets engine")
 	}
 	ttl := seconds(answer.LeaseDuration)
-	got := leased{answer.LeaseID, lease{ttl: ttl, full: ttl, renewable: answer.Renewable}, make(map[string]string)}
+	got := leased{answer.LeaseID, token, lease{ttl: ttl, full: ttl, renewable: answer.Renewable}, make(map[string]string)}
 	for key, value := range answer.Data {
 		if text, ok := value.(string); ok {
 			got.values[key] = text

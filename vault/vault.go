@@ -127,23 +127,24 @@ func (c *Client) identify(ctx context.Context, client *api.Client) (token string
 	return token, nil
 }
 
-// get reads a path. A 403 may mean that the token of a login has ended before its time:
-// then, and if another login brings a token, it is tried once more.
-func (c *Client) get(ctx context.Context, path string, query map[string][]string) (response, error) {
+// get reads a path, and returns the token that it was read with. A 403 may mean that the
+// token of a login has ended before its time: then, and if another login brings a token, it
+// is tried once more.
+func (c *Client) get(ctx context.Context, path string, query map[string][]string) (resp response, token string, err error) {
 	for again := false; ; again = true {
 		client, token, err := c.use(ctx)
 		if err != nil {
-			return response{}, err
+			return response{}, "", err
 		}
 		resp, err := read(ctx, client, path, query)
 		if err != nil {
-			return response{}, c.heal(err)
+			return response{}, "", c.heal(err)
 		}
 		if resp.status != http.StatusForbidden || c.login == nil || again || c.verify(ctx, client, token) == nil {
-			return resp, nil
+			return resp, token, nil
 		}
 		if _, err := c.source(ctx); err != nil {
-			return resp, nil //nolint:nilerr // Vault has answered
+			return resp, token, nil //nolint:nilerr // Vault has answered
 		}
 	}
 }
