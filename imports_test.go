@@ -34,6 +34,14 @@ func TestImports(t *testing.T) {
 		{"coffeebuddy/logging", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 		}},
+		{"coffeebuddy/internal/single", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"github.com",
+		}},
+		{"coffeebuddy/internal/transport", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"github.com",
+		}},
 		{"coffeebuddy/vault", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack",
 			"github.com/cloudevents", "github.com/ory", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
@@ -91,7 +99,7 @@ func TestEventsKnowNoHTTP(t *testing.T) {
 func TestEnvironmentIsReadInOnePlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/function"} {
+	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
 		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)

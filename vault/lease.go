@@ -195,7 +195,7 @@ func (l *Lease) renew(client *api.Client) {
 		if err == nil {
 			l.life = l.life.succeeded(id, renewed, asked)
 		} else {
-			l.life = l.life.failed(id, fault.ReasonOf(err), time.Now())
+			l.life = l.life.failed(id, err, time.Now())
 		}
 	})
 }
@@ -249,7 +249,7 @@ func renewLease(ctx context.Context, client *api.Client, id string) (lease, erro
 	case resp.status == http.StatusForbidden:
 		return lease{}, fault.New(fault.Denied, "Vault refuses the renewal of the lease")
 	case resp.status != http.StatusOK:
-		return lease{}, fault.Status(resp.status)
+		return lease{}, resp.failure()
 	}
 	var answer struct {
 		LeaseDuration int64 `json:"lease_duration"`

@@ -96,14 +96,17 @@ func (r renewal) ends(l lease, full time.Duration, asked time.Time) renewal {
 // slack is by how much two answers may differ on one end: Vault cuts TTLs to seconds.
 func (r renewal) slack() time.Duration { return min(2*time.Second, r.full/4) }
 
-// failed returns the renewal after one that failed for a reason.
-func (r renewal) failed(token string, reason fault.Reason, now time.Time) renewal {
+// failed returns the renewal after one that failed with an error. A rate limit says nothing
+// of the token: the renewal only comes later.
+func (r renewal) failed(token string, err error, now time.Time) renewal {
 	if token != r.token {
 		return r
 	}
 	r.pause = max(renewPause, min(2*r.pause, r.expires.Sub(now)/10))
 	r.due = now.Add(r.pause*3/4 + rand.N(r.pause/2)) //nolint:gosec // no secret
-	r.why, r.warnAt = "a renewal failed: "+string(reason), now
+	if !errors.Is(err, errLater) {
+		r.why, r.warnAt = "a renewal failed: "+string(fault.ReasonOf(err)), now
+	}
 	return r
 }
 
@@ -180,7 +183,7 @@ func (c *Client) renew(client *api.Client, token string) {
 		if err == nil {
 			c.renewal = c.renewal.succeeded(token, renewed, asked)
 		} else {
-			c.renewal = c.renewal.failed(token, fault.ReasonOf(err), time.Now())
+			c.renewal = c.renewal.failed(token, err, time.Now())
 		}
 		c.state.Unlock()
 		if c.login == nil {
@@ -208,7 +211,7 @@ func renewToken(ctx context.Context, client *api.Client) (lease, error) {
 		if answered.StatusCode == http.StatusForbidden {
 			return lease{}, fault.New(fault.Denied, "Vault refuses the token's renewal of itself")
 		}
-		return lease{}, fault.Status(answered.StatusCode)
+		return lease{}, response{status: answered.StatusCode}.failure()
 	}
 	if err != nil {
 		return lease{}, fault.Of(err)

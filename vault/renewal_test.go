@@ -205,3 +205,18 @@ func TestTokensThatAreNotRenewed(t *testing.T) {
 		})
 	}
 }
+
+// TestRenewalsThatARateLimitRefuses come later, and say nothing of the token.
+func TestRenewalsThatARateLimitRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		p := &played{token: "s.canary", life: &life{ttl: time.Hour, broken: canned{429, `{"errors":["canary"]}`}}}
+		client := p.client(t)
+		is.Equal(use(t, client, 45*time.Minute), fault.Reason(""))
+		is.True(len(p.life.renewals) > 2 && len(p.life.renewals) < 20)
+		is.Equal(warnings(p), 0)
+		p.life.broken = canned{}
+		use(t, client, 4*time.Minute)
+		is.True(time.Until(client.TokenExpiry()) > 55*time.Minute)
+	})
+}

@@ -59,6 +59,23 @@ func (r response) saysNothing() bool {
 	return r.status == http.StatusTooManyRequests || r.status == http.StatusPreconditionFailed
 }
 
+// errLater is part of the error of a response that says nothing of what was asked.
+var errLater = errors.New("refused for now")
+
+// later is the error of such a response.
+type later struct{ error }
+
+func (l later) Unwrap() error        { return l.error }
+func (l later) Is(target error) bool { return target == errLater }
+
+// failure returns the error of a status that is not 200.
+func (r response) failure() error {
+	if r.saysNothing() {
+		return later{fault.Status(r.status)}
+	}
+	return fault.Status(r.status)
+}
+
 // retryAfter returns for how long not to ask again, 0 if Vault does not say.
 func (r response) retryAfter() time.Duration {
 	n, err := strconv.Atoi(r.header.Get("Retry-After"))
