@@ -48,9 +48,12 @@ test: ## Run the quick tests of the function and of what it is tested with
 
 .PHONY: test-all
 test-all: ## Run the quick tests of every module
-	@echo "make test-all compiles what Knative, Kubernetes, Kong, ko and Prometheus are made of before it tests:"
-	@echo "the first time that takes about 20 minutes on two cores, later 3."
-	@$(MAKE) --no-print-directory test
+	@echo "make test-all compiles Knative's, Kubernetes', Kong's, ko's and Prometheus' libraries before it tests:"
+	@echo "the first time that takes some 20 minutes on two cores, later some 4."
+	@$(MAKE) --no-print-directory test test-large
+
+.PHONY: test-large
+test-large: ## Run the quick tests that make test leaves out, since they compile large libraries first
 	$(call run-tests,$(LARGE),-short)
 
 .PHONY: e2e
