@@ -168,9 +168,7 @@ func (f *Function) Drain() {
 func (f *Function) Wait(ctx context.Context) error {
 	defer func() { _ = f.debug.Close() }()
 	err := f.handler.Wait(ctx)
-	if f.vault != nil {
-		f.vault.Close(ctx)
-	}
+	f.vault.Close(ctx)
 	return err
 }
 
@@ -210,7 +208,7 @@ func tokenExpiry(client *vault.Client) prometheus.Collector {
 		Name: "coffeebuddy_vault_token_expiry_timestamp_seconds",
 		Help: "When the Vault token expires, as of its last lookup or renewal; 0 for never, and before the first.",
 	}, func() float64 {
-		if client == nil || client.TokenExpiry().IsZero() {
+		if client.TokenExpiry().IsZero() {
 			return 0
 		}
 		return float64(client.TokenExpiry().Unix())

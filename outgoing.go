@@ -20,9 +20,6 @@ func newOutgoing(s OAuthSettings, secrets *vault.Client, log *slog.Logger, panic
 		Log:      log,
 		OnPanic:  panicked,
 		Credentials: func(ctx context.Context) (id, secret string, err error) {
-			if secrets == nil {
-				return "", "", checks.Fail(checks.ReasonMisconfigured, "Vault's settings are missing or wrong")
-			}
 			values, err := secrets.Secret(ctx, *s.Client)
 			if err != nil {
 				return "", "", err

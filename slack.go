@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
 	"coffeebuddy/slack"
@@ -29,9 +28,6 @@ func addSlack(e *events.Events, h *handler.Handler, settings Settings, client *v
 	}
 	if kv := settings.Slack.Secret; kv != nil {
 		config.Secret = func(ctx context.Context, version int) (string, int, error) {
-			if client == nil {
-				return "", 0, checks.Fail(checks.ReasonMisconfigured, "Vault's settings are missing or wrong")
-			}
 			secret, read, err := client.ReadVersion(ctx, *kv, version)
 			if errors.Is(err, vault.ErrNotFound) {
 				err = fmt.Errorf("%w: %w", err, slack.ErrNoVersion)

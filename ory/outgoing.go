@@ -74,7 +74,12 @@ type Target struct {
 // Each call has the deadline of its context alone. That Hydra gives no token is an error
 // of the call, with its reason. After a 401 a request is sent again if its body can be
 // (http.NewRequest sees to that for the usual readers).
+//
+// A nil Outgoing is that of a function without an OAuth2 client: Client is an error.
 func (o *Outgoing) Client(target Target) (*http.Client, error) {
+	if o == nil {
+		return nil, errors.New("ory: there is no OAuth2 client to call others with: COFFEEBUDDY_OAUTH_CLIENT is not set")
+	}
 	base, err := url.Parse(target.BaseURL)
 	switch {
 	case err != nil: // its text quotes the URL

@@ -376,6 +376,8 @@ func TestOutgoingConfigs(t *testing.T) {
 		_, err := ory.NewOutgoing(config)
 		is.New(t).True(err != nil && !strings.Contains(err.Error(), "canary"))
 	}
+	_, err := (*ory.Outgoing)(nil).Client(ory.Target{BaseURL: "http://other.test"})
+	is.New(t).True(err != nil)
 	o, err := ory.NewOutgoing(ory.OutgoingConfig{TokenURL: tokenURL, Credentials: credentials})
 	is.New(t).NoErr(err)
 	for _, base := range []string{"", "other.test", "ftp://other.test", "http://", "http://canary@other.test", "http://other.test?canary", "http://other.test/a/../b", "http://other.test/%zz"} {

@@ -55,6 +55,9 @@ type Lease struct {
 
 // Lease returns the lease of a path. It asks nobody before the first [Lease.Get].
 func (c *Client) Lease(path string) *Lease {
+	if c == nil {
+		return &Lease{} // whose Get does not get any further than use
+	}
 	l := &Lease{
 		client: c, path: path,
 		work: single.Work{Name: "lease of dynamic credentials", Timeout: leaseTimeout, Log: c.config.Log, OnPanic: c.config.OnPanic},

@@ -364,3 +364,22 @@ func TestConfig(t *testing.T) {
 		is.New(t).Equal(err == nil, test.good) // test.when
 	}
 }
+
+// TestNilClient is that of settings that are wrong.
+func TestNilClient(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var client *vault.Client
+	_, err := client.Read(t.Context(), vault.KV{Mount: "secret", Path: "x", Key: "y"})
+	is.Equal(fault.ReasonOf(err), fault.Misconfigured)
+	_, err = client.Secret(t.Context(), vault.KV{Mount: "secret", Path: "x"})
+	is.Equal(fault.ReasonOf(err), fault.Misconfigured)
+	_, err = client.API(t.Context())
+	is.Equal(fault.ReasonOf(err), fault.Misconfigured)
+	lease := client.Lease("database/creds/x")
+	_, err = lease.Get(t.Context())
+	is.Equal(fault.ReasonOf(err), fault.Misconfigured)
+	lease.Refused(1)
+	is.True(client.TokenExpiry().IsZero())
+	client.Close(t.Context())
+}

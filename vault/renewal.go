@@ -128,6 +128,9 @@ func (r renewal) warns(now time.Time) bool {
 // TokenExpiry returns when the token expires, the zero time for never and as long as
 // it has not been looked up.
 func (c *Client) TokenExpiry() time.Time {
+	if c == nil {
+		return time.Time{}
+	}
 	c.state.Lock()
 	defer c.state.Unlock()
 	return c.renewal.expires

@@ -42,6 +42,9 @@ type Config struct {
 // A Client asks one Vault with the function's token, and keeps that token alive: a
 // renewable one is renewed at two thirds of its TTL, wherever it came from, beside the
 // use that finds it due. An unused token is never renewed.
+//
+// A nil Client is that of settings that are missing or wrong: whatever it is asked, its
+// error's reason is misconfigured.
 type Client struct {
 	config Config
 	source TokenSource
@@ -106,6 +109,9 @@ func (c *Client) API(ctx context.Context) (*api.Client, error) {
 
 // use returns a client with the token of the moment, and that token.
 func (c *Client) use(ctx context.Context) (*api.Client, string, error) {
+	if c == nil {
+		return nil, "", fault.New(fault.Misconfigured, "Vault's settings are missing or wrong")
+	}
 	clients, err := c.clients()
 	if err != nil {
 		return nil, "", err
@@ -153,6 +159,9 @@ func (c *Client) get(ctx context.Context, path string, query map[string][]string
 // of a login, and with it its leases, or else the leases. No login and no renewal comes
 // after it. Call it when no more work is in flight.
 func (c *Client) Close(ctx context.Context) {
+	if c == nil {
+		return
+	}
 	c.state.Lock()
 	leases, first := c.leases, !c.closed
 	c.closed = true

@@ -1,0 +1,48 @@
+package vault_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+
+	"coffeebuddy/vault"
+)
+
+// A feature reads a secret at each use: its token is the one of that moment.
+func ExampleClient_Read() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/team/kv/data/coffeebuddy/menu" && r.Header.Get("X-Vault-Token") == "hvs.example" {
+			_, _ = io.WriteString(w, `{"data":{"data":{"api_key":"espresso"},"metadata":{"version":3}}}`)
+		}
+	}))
+	defer server.Close()
+
+	client, err := vault.New(vault.Config{Address: server.URL, Token: vault.FixedToken("hvs.example")})
+	if err != nil {
+		panic(err)
+	}
+	key, err := client.Read(context.Background(), vault.KV{Mount: "team/kv", Path: "coffeebuddy/menu", Key: "api_key"})
+	fmt.Println(key, err)
+	// Output: espresso <nil>
+}
+
+// Credentials that Vault makes are asked for at each use, too. Refused says that the
+// database does not know them any more.
+func ExampleClient_Lease() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"lease_id":"database/creds/orders/1","lease_duration":3600,"renewable":true,
+			"data":{"username":"v-orders-1","password":"secret"}}`)
+	}))
+	defer server.Close()
+
+	client, err := vault.New(vault.Config{Address: server.URL, Token: vault.FixedToken("hvs.example")})
+	if err != nil {
+		panic(err)
+	}
+	lease := client.Lease("database/creds/orders")
+	credentials, err := lease.Get(context.Background())
+	fmt.Println(credentials.Values["username"], credentials.Version, err)
+	// Output: v-orders-1 1 <nil>
+}
