@@ -246,10 +246,11 @@ type conn struct {
 	of            *Listener
 	before, after *conn        // in the ring of those that wait, nil for one that does not; guarded by the lock of the Listener
 	cost          int          // of the header, beyond freeCost; guarded by the same
-	phase         atomic.Int32 // what enter has set, or scan
+	phase         atomic.Int32 // changed by enter alone
 
 	fields, size int  // of the header so far
 	blank        bool // the last byte of the header so far ended a line
+	ended        bool
 }
 
 func (c *conn) phaseNow() phase { return phase(c.phase.Load()) }
@@ -297,7 +298,7 @@ func (c *conn) enter(next phase) {
 	}
 	switch next {
 	case header:
-		c.fields, c.size, c.blank = 0, 0, false
+		c.fields, c.size, c.blank, c.ended = 0, 0, false, false
 		c.of.charge(c, 0)
 		c.remove()
 		c.of.push(c)
@@ -320,7 +321,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		_ = c.Conn.SetReadDeadline(*end)
 	}
 	n, err := c.Conn.Read(p)
-	if c.phaseNow() == header && !c.scan(p[:n]) {
+	if !c.ended && c.phaseNow() == header && !c.scan(p[:n]) {
 		return 0, c.refuse()
 	}
 	return n, err
@@ -350,7 +351,7 @@ func (c *conn) scan(p []byte) bool {
 			break
 		}
 		if c.blank && content == 0 && c.fields > 0 {
-			c.phase.Store(int32(body)) // it waits as before
+			c.ended = true // what follows is a body, or another request's header
 			break
 		}
 		if c.fields++; c.fields > maxFields {
