@@ -19,7 +19,7 @@ var advice = map[checks.Reason]string{
 	checks.ReasonRefused:       "is the server up, is it the right port, does a NetworkPolicy or a firewall stand between",
 	checks.ReasonTLS:           "who signed its certificate (private CAs), its names, its dates, https on a plain port",
 	checks.ReasonTimeout:       "an overloaded server, or packets that are dropped. A check of Vault is two requests, one after the other, within COFFEEBUDDY_CHECK_TIMEOUT: where Vault takes a second for each, raise it",
-	checks.ReasonDenied:        "the token: expired, revoked, of another namespace (VAULT_NAMESPACE), a wrapping token. Rotate it; it heals within 30 s where Vault was mended instead",
+	checks.ReasonDenied:        "the log says whether the login or the token was refused. With VAULT_ROLE: the role, its service account and audience. The token: expired, revoked, of another namespace (VAULT_NAMESPACE), a wrapping token. Rotate it; it heals within 30 s where Vault was mended instead",
 	checks.ReasonSealed:        "Vault: unseal or initialize it",
 	checks.ReasonUninitialized: "Vault: unseal or initialize it",
 	checks.ReasonInactive:      "which Vault node VAULT_ADDR leads to: a DR secondary cannot serve, nor one that was removed or lost its cluster",

@@ -202,6 +202,8 @@ func lookupToken(ctx context.Context, client *api.Client) (found, error) {
 		return found{}, fault.New(fault.Denied, "Vault refuses the token's lookup of itself")
 	case resp.saysNothing():
 		return found{rateLimited: true, retryAfter: resp.retryAfter()}, fault.Status(resp.status)
+	case resp.status == http.StatusInternalServerError:
+		return found{}, fault.New(fault.Unavailable, "status 500 of lookup-self: Vault fails, or it cannot read the token, such as one of another Vault's namespace")
 	case resp.status != http.StatusOK:
 		return found{}, fault.Status(resp.status)
 	}

@@ -71,6 +71,7 @@ func NoToken(text string) (why string) {
 		{strings.HasPrefix(text, "secret/") || strings.HasPrefix(text, "auth/") || prefixed("vault:"), "must be a token, not a path in Vault"},
 		{strings.HasPrefix(text, "aHZzL") || strings.HasPrefix(text, "aHZiL") || strings.HasPrefix(text, "aHZyL"), "must be the token as Vault gave it, not base64 of it: it was encoded twice"},
 		{slices.Contains([]string{"hvs.", "hvb.", "hvr.", "s.", "b.", "r."}, text), "must be the whole token, not its prefix alone"},
+		{strings.Contains(text, ".") && !slices.ContainsFunc([]string{"hvs.", "hvb.", "hvr.", "s.", "b.", "r."}, func(p string) bool { return strings.HasPrefix(text, p) }), "must begin as Vault's tokens do, with hvs. or hvb., or be an id without a dot"},
 		{strings.HasSuffix(text, "...") || strings.Contains(text, "***"), "must be the whole token, not what a tool shows of it"},
 	} {
 		if shape.is {

@@ -158,12 +158,15 @@ func TestNoToken(t *testing.T) {
 		{"hvs.CAESIcanary...", "not what a tool shows"},
 		{"hvs.canary hvs.canary", "white space"},
 		{"-----BEGIN CANARY", "not a key"},
+		{"ory_at_canary.canary", "begin as Vault's tokens do"},
+		{"canary.example.com", "begin as Vault's tokens do"},
 		{"", "is empty"},
 
 		{"hvs.CAESIJ-_canary", ""},
 		{"hvb.AAAAAQcanary", ""},
 		{"s.canary", ""},
 		{"root", ""},
+		{"s.canary.nsid", ""}, // of a namespace
 		{"00000000-0000-0000-0000-000000000000", ""},
 		{"eyJust-my-own-id", ""}, // an id that an administrator has chosen
 	} {
