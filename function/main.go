@@ -65,7 +65,7 @@ func run(logs *logging.Writer) error {
 
 // serve returns when all is answered after the first signal, or at once on the second.
 func serve(function *coffeebuddy.Function, settings coffeebuddy.Settings, listener net.Listener, signals <-chan os.Signal) error {
-	bounded := connections.Listen(listener, connections.Config{Limit: settings.Connections})
+	bounded := connections.Listen(listener, connections.Config{Limit: settings.Connections, Refused: function.Refused})
 	if err := function.Metrics().Register(bounded); err != nil {
 		return fmt.Errorf("register the metrics of connections: %w", err)
 	}

@@ -18,6 +18,15 @@ const (
 
 	// bodyTimeout is how long a body may take to arrive: 1 MiB at 70 kB/s.
 	bodyTimeout = 15 * time.Second
+
+	// firstByteTimeout is how long the first byte of a body may take, from the end of the
+	// header.
+	firstByteTimeout = time.Second
+
+	// bodyRate is how fast a body must arrive, in bytes per second, and bodySlack how far it may
+	// be behind: a packet that is lost is sent again within that time.
+	bodyRate  = 70_000
+	bodySlack = 2 * time.Second
 )
 
 var (
@@ -63,8 +72,11 @@ func (all *bodies) read(w *response, r *http.Request) (b body, err error) {
 	case r.ContentLength == 0:
 		return b, nil // without a deadline: fact 4 of response
 	}
-	// Where the connection has no deadlines, in a test, the body is there already.
-	_ = http.NewResponseController(w).SetReadDeadline(w.began.Add(bodyTimeout))
+	// Where the connection has no deadlines, in a test, the body is there already. net/http
+	// removes the deadline once the whole body was read.
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(w.began.Add(firstByteTimeout))
+	due := 0 // the size at which the deadline is moved
 	const unknown, most = 512, 16 << 10
 	size := min(r.ContentLength+1, most) // and one, to see the end
 	if r.ContentLength < 0 {
@@ -86,6 +98,14 @@ func (all *bodies) read(w *response, r *http.Request) (b body, err error) {
 			return b, nil
 		case err != nil:
 			return b, err
+		case len(b.text) > due:
+			_ = connection.SetReadDeadline(w.began.Add(dueAfter(len(b.text))))
+			due = len(b.text) + bodyRate/2
 		}
 	}
+}
+
+// dueAfter is when more than the first bytes of a body must have arrived.
+func dueAfter(size int) time.Duration {
+	return min(bodySlack+time.Duration(size)*time.Second/bodyRate, bodyTimeout)
 }

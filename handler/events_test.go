@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -898,24 +899,65 @@ func (p *pipe) Close() error {
 	return nil
 }
 
-func TestBodyThatDoesNotComeIsWaitedForFifteenSeconds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		is := is.New(t)
-		f := newFunction(t)
-		client, conn := net.Pipe()
-		listener := &pipe{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
-		listener.conns <- conn
-		server := &http.Server{Handler: f, ReadTimeout: 5 * time.Second}
-		defer server.Close()
-		defer client.Close()
-		go func() { _ = server.Serve(listener) }()
-		_, err := io.WriteString(client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{")
-		is.NoErr(err)
-		sent := time.Now()
-		resp, err := http.ReadResponse(bufio.NewReader(client), nil)
-		is.NoErr(err)
-		is.Equal(resp.StatusCode, 408) // which brokers retry: the event may be fine and the network slow
-		is.Equal(time.Since(sent).Round(100*time.Millisecond), 15*time.Second)
-		is.Equal(f.series(`coffeebuddy_events_total{outcome="timeout"}`), "1")
-	})
+// TestBodyThatIsSlow is answered by 408, which brokers retry: the event may be fine and the
+// network slow.
+func TestBodyThatIsSlow(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		sent  string
+		size  int
+		chunk int // every tenth of a second
+		code  int
+		after time.Duration
+	}{
+		{"nothing of it", 2, 0, 408, time.Second},
+		{"its first byte", 0, 1, 408, 2 * time.Second},
+		{"270 bytes a second", 1 << 20, 27, 408, 2 * time.Second},
+		{"69 kB a second", 1 << 20, 6_900, 408, 15 * time.Second},
+		{"80 kB a second", 1 << 20, 8_000, 204, 13100 * time.Millisecond},
+		{"a small one within two seconds", 190, 10, 204, 1800 * time.Millisecond},
+	} {
+		t.Run(test.sent, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				is := is.New(t)
+				f := newFunction(t)
+				is.NoErr(f.On("coffee.ordered", answering(nil, nil)))
+				client, conn := net.Pipe()
+				listener := &pipe{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+				listener.conns <- conn
+				server := &http.Server{Handler: f, ReadTimeout: 5 * time.Second}
+				defer server.Close()
+				go func() { _ = server.Serve(listener) }()
+				body := strings.Repeat("x", max(test.size, 2))
+				_, err := fmt.Fprintf(client, "POST / HTTP/1.1\r\nHost: x\r\nCe-Specversion: 1.0\r\nCe-Id: 1\r\nCe-Source: /s\r\nCe-Type: coffee.ordered\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", len(body))
+				is.NoErr(err)
+				sent := time.Now()
+				var sender sync.WaitGroup
+				defer sender.Wait()
+				defer client.Close()
+				sender.Go(func() {
+					for test.chunk > 0 && body != "" {
+						n := min(test.chunk, len(body))
+						if _, err := io.WriteString(client, body[:n]); err != nil {
+							return
+						}
+						body = body[n:]
+						if test.size == 0 {
+							return
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+				resp, err := http.ReadResponse(bufio.NewReader(client), nil)
+				is.NoErr(err)
+				is.Equal(resp.StatusCode, test.code)
+				took := time.Since(sent)
+				is.True(took >= test.after && took < test.after+200*time.Millisecond)
+				if test.code == 408 {
+					is.Equal(f.series(`coffeebuddy_events_total{outcome="timeout"}`), "1")
+				}
+			})
+		})
+	}
 }

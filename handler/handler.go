@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -231,6 +232,12 @@ func (h *Handler) route(w *response, r *http.Request) {
 // unclean reports whether a path has empty segments, "." or "..".
 func unclean(p string) bool {
 	return strings.Contains(p, "//") || strings.Contains(p, "/.") && path.Clean(p) != strings.TrimSuffix(p, "/")
+}
+
+// Refused counts a response that net/http sent by itself to what never became a request: a
+// malformed or outsized header. See connections.Config.
+func (h *Handler) Refused(status int) {
+	h.metrics.requests.WithLabelValues(methodOf(""), unmatched, strconv.Itoa(status)).Inc()
 }
 
 // Drain makes every answer from now on ask for the connection to be closed, so
