@@ -5,17 +5,17 @@ KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
 
-# The modules of this repository: those whose tests need no large library, those that compile Knative's, Kubernetes', Kong's or
+# The modules of this repository: those whose tests compile little, those that compile the function anew or Knative's, Kubernetes', Kong's or
 # Prometheus' first, and those whose tests need real servers or a cluster.
-QUICK    := . test/func test/conformance test/devstack
-LARGE    := test/kong test/knative test/image test/bench test/dashboard test/observability
+QUICK    := . test/conformance test/devstack
+LARGE    := test/func test/kong test/knative test/image test/bench test/dashboard test/observability
 SERVERS  := test/e2e test/cluster
 MODULES  := $(QUICK) $(LARGE) $(SERVERS)
 
 # run-tests runs the tests of modules, with the race detector and in random order. $(1): the modules, $(2): more flags.
 define run-tests
 	@for module in $(1); do \
-		echo "== test $$module" && (cd $$module && $(GO) vet ./... && $(GO) test -race -shuffle=on -count=1 $(2) ./...) || exit 1; \
+		echo "== test $$module" && (cd $$module && $(GO) test -vet=all -race -shuffle=on -count=1 $(2) ./...) || exit 1; \
 	done
 endef
 
