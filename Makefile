@@ -25,8 +25,8 @@ help: ## Show this list
 
 # Binaries, not `go run`, which would die of a signal before what it runs has ended.
 .PHONY: run
-run: bin/function bin/devstack ## Run the function: on the servers that VAULT_ADDR, VAULT_TOKEN and ORY_BASE_URL name, else on a platform of its own
-	@if [ -n "$$VAULT_ADDR" ] && [ -n "$$VAULT_TOKEN$$VAULT_TOKEN_FILE" ] && [ -n "$$ORY_BASE_URL" ]; then \
+run: bin/function bin/devstack ## Run the function: on the servers that VAULT_ADDR, VAULT_TOKEN or VAULT_ROLE, and ORY_BASE_URL name, else on a platform of its own
+	@if [ -n "$$VAULT_ADDR" ] && [ -n "$$VAULT_TOKEN$$VAULT_TOKEN_FILE$$VAULT_ROLE" ] && [ -n "$$ORY_BASE_URL" ]; then \
 		echo "on the Vault and Ory of the environment" >&2; exec bin/function; \
 	else \
 		exec bin/devstack -at-once run -- bin/function; \
