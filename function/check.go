@@ -36,7 +36,7 @@ func command(args []string, out, errs io.Writer) int {
 	flags.SetOutput(io.Discard)
 	format := flags.String("o", "text", "")
 	if args[0] != "check" || flags.Parse(args[1:]) != nil || flags.NArg() > 0 || *format != "text" && *format != "json" {
-		fmt.Fprintln(errs, usage)
+		_, _ = fmt.Fprintln(errs, usage)
 		return exitSettings
 	}
 	result := check()
@@ -45,7 +45,7 @@ func command(args []string, out, errs io.Writer) int {
 		write = result.writeJSON
 	}
 	if err := write(out); err != nil {
-		fmt.Fprintln(errs, "write the result:", err)
+		_, _ = fmt.Fprintln(errs, "write the result:", err)
 		return exitNotReady
 	}
 	return result.exitCode()
@@ -108,7 +108,7 @@ func ask(ctx context.Context, checker checks.Checker) dependency {
 	if err == nil {
 		return d
 	}
-	d.Status, d.Advice = "unavailable", advice[d.Reason]
+	d.Status, d.Advice = "unavailable", advice(d.Reason)
 	if failed, ok := errors.AsType[*checks.Error](err); ok {
 		d.Detail = failed.Detail
 	}

@@ -44,7 +44,7 @@ func judge(settings coffeebuddy.Settings, loaded error) []variable {
 // problems returns all that is wrong with variables.
 func problems(settings coffeebuddy.Settings, loaded error) []coffeebuddy.Problem {
 	var found []coffeebuddy.Problem
-	if joined, ok := loaded.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the parts of Load's own errors.Join
+	if joined, ok := loaded.(interface{ Unwrap() []error }); ok { // the parts of errors.Join
 		for _, err := range joined.Unwrap() {
 			if p, ok := errors.AsType[coffeebuddy.Problem](err); ok {
 				found = append(found, p)

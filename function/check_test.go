@@ -101,7 +101,7 @@ func TestCheckSaysWhyNotReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { silent.Close() })
-	private := httptest.NewTLSServer(http.HandlerFunc(healthy().vault))
+	private := httptest.NewTLSServer(healthy().vault)
 	t.Cleanup(private.Close)
 	denied := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/sys/health" {
@@ -139,7 +139,7 @@ func TestCheckSaysWhyNotReady(t *testing.T) {
 			is.True(strings.Contains(out, "\nory: ok\n"))
 			is.True(strings.Contains(out, "\nvault: "+string(test.reason)+" ("))
 			is.True(strings.Contains(out, test.way))
-			is.True(strings.Contains(out, "look at: "+advice[test.reason]))
+			is.True(strings.Contains(out, "look at: "+advice(test.reason)))
 		})
 	}
 }
@@ -147,7 +147,7 @@ func TestCheckSaysWhyNotReady(t *testing.T) {
 func TestCheckShowsWhoSignedACertificate(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	private := httptest.NewTLSServer(http.HandlerFunc(healthy().vault))
+	private := httptest.NewTLSServer(healthy().vault)
 	t.Cleanup(private.Close)
 	authority := filepath.Join(t.TempDir(), "ca.pem")
 	is.NoErr(os.WriteFile(authority, pemOf(private.Certificate().Raw), 0o600))
@@ -221,7 +221,7 @@ func TestAdviceIsThatOfTheDocumentation(t *testing.T) {
 	for _, reason := range checks.Reasons() {
 		row := regexp.MustCompile(`(?m)^\| [a-z_, ]*\b` + string(reason) + `\b[a-z_, ]* \| (.*) \|$`).FindStringSubmatch(plain)
 		is.True(row != nil) // the table has the reason
-		is.Equal(advice[reason], row[1])
+		is.Equal(advice(reason), row[1])
 	}
 }
 

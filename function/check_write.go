@@ -10,21 +10,23 @@ import (
 	"coffeebuddy/checks"
 )
 
-// advice says for each reason what to look at, as docs/operations.md does.
-var advice = map[checks.Reason]string{
-	checks.ReasonMisconfigured: "the log's first lines: which variable, and what is allowed. A probe's answer without Retry-After means that only new settings help",
-	checks.ReasonPending:       "nothing: the first check is under way. If it stays, the check hangs; timeout follows",
-	checks.ReasonStale:         "a dependency that accepts connections and does not answer, beside a long COFFEEBUDDY_CHECK_TIMEOUT",
-	checks.ReasonDNS:           "the name in VAULT_ADDR or ORY_BASE_URL, the cluster's DNS, an egress rule that forbids it",
-	checks.ReasonRefused:       "is the server up, is it the right port, does a NetworkPolicy or a firewall stand between",
-	checks.ReasonTLS:           "who signed its certificate (private CAs), its names, its dates, https on a plain port",
-	checks.ReasonTimeout:       "an overloaded server, or packets that are dropped. A check of Vault is two requests, one after the other, within COFFEEBUDDY_CHECK_TIMEOUT: where Vault takes a second for each, raise it",
-	checks.ReasonDenied:        "the log says whether the login or the token was refused. With VAULT_ROLE: the role, its service account and audience. The token: expired, revoked, of another namespace (VAULT_NAMESPACE), a wrapping token. Rotate it; it heals within 30 s where Vault was mended instead",
-	checks.ReasonSealed:        "Vault: unseal or initialize it",
-	checks.ReasonUninitialized: "Vault: unseal or initialize it",
-	checks.ReasonInactive:      "which Vault node VAULT_ADDR leads to: a DR secondary cannot serve, nor one that was removed or lost its cluster",
-	checks.ReasonUnavailable:   "the server's own log: it answered that it is not ready. For Hydra that is its database",
-	checks.ReasonBadResponse:   "what really answers there: a proxy's login page, a public port instead of the admin one, a redirect to another host",
+// advice says for a reason what to look at, as docs/operations.md does.
+func advice(reason checks.Reason) string {
+	return map[checks.Reason]string{
+		checks.ReasonMisconfigured: "the log's first lines: which variable, and what is allowed. A probe's answer without Retry-After means that only new settings help",
+		checks.ReasonPending:       "nothing: the first check is under way. If it stays, the check hangs; timeout follows",
+		checks.ReasonStale:         "a dependency that accepts connections and does not answer, beside a long COFFEEBUDDY_CHECK_TIMEOUT",
+		checks.ReasonDNS:           "the name in VAULT_ADDR or ORY_BASE_URL, the cluster's DNS, an egress rule that forbids it",
+		checks.ReasonRefused:       "is the server up, is it the right port, does a NetworkPolicy or a firewall stand between",
+		checks.ReasonTLS:           "who signed its certificate (private CAs), its names, its dates, https on a plain port",
+		checks.ReasonTimeout:       "an overloaded server, or packets that are dropped. A check of Vault is two requests, one after the other, within COFFEEBUDDY_CHECK_TIMEOUT: where Vault takes a second for each, raise it",
+		checks.ReasonDenied:        "the log says whether the login or the token was refused. With VAULT_ROLE: the role, its service account and audience. The token: expired, revoked, of another namespace (VAULT_NAMESPACE), a wrapping token. Rotate it; it heals within 30 s where Vault was mended instead",
+		checks.ReasonSealed:        "Vault: unseal or initialize it",
+		checks.ReasonUninitialized: "Vault: unseal or initialize it",
+		checks.ReasonInactive:      "which Vault node VAULT_ADDR leads to: a DR secondary cannot serve, nor one that was removed or lost its cluster",
+		checks.ReasonUnavailable:   "the server's own log: it answered that it is not ready. For Hydra that is its database",
+		checks.ReasonBadResponse:   "what really answers there: a proxy's login page, a public port instead of the admin one, a redirect to another host",
+	}[reason]
 }
 
 // writeJSON writes the result as one object.
@@ -38,7 +40,7 @@ func (r *result) writeJSON(out io.Writer) error {
 // writeText writes the result for people: settings, then each dependency with the way there.
 func (r *result) writeText(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "settings")
+	_, _ = fmt.Fprintln(table, "settings")
 	for _, v := range r.Settings {
 		said := v.Value
 		switch v.State {
@@ -47,7 +49,7 @@ func (r *result) writeText(out io.Writer) error {
 		case stateUnknown:
 			said = "the function has no such setting"
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.State, said)
+		_, _ = fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.State, said)
 	}
 	if err := table.Flush(); err != nil {
 		return err
