@@ -102,10 +102,15 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	sender, err := newSender(settings.Sink, registry)
+	if err != nil {
+		return nil, err
+	}
 	engine, err = events.New(events.Config{
 		App:      settings.AppName,
 		InFlight: settings.EventsInFlight,
 		Timeout:  settings.EventTimeout,
+		Sender:   sender,
 		Registry: registry,
 		Log:      log,
 	})

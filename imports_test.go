@@ -26,6 +26,11 @@ func TestImports(t *testing.T) {
 		{"coffeebuddy/events/binding", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 		}},
+		{"coffeebuddy/events/sink", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
+			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
+		}},
 		{"coffeebuddy/handler", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
@@ -82,7 +87,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestEventsKnowNoHTTP goes by direct imports: the Prometheus client has net/http below it.
+// TestEventsKnowNoHTTP, but for what sends to the sink. It goes by direct imports: the Prometheus client has net/http below it.
 func TestEventsKnowNoHTTP(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -99,7 +104,7 @@ func TestEventsKnowNoHTTP(t *testing.T) {
 func TestEnvironmentIsReadInOnePlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
+	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/events/sink", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
 		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)
