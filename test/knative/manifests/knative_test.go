@@ -11,9 +11,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"knative.dev/pkg/apis"
 
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
 
@@ -67,7 +67,8 @@ func TestKoAppliesTheseObjectsInThisOrder(t *testing.T) {
 			&corev1.Service{},
 		},
 		knativeZero:                       {&servingv1.Service{}},
-		"../../../knative/eventing":       {&eventingv1.Trigger{}},
+		"../../../knative/eventing":       {&sourcesv1.SinkBinding{}, &eventingv1.Trigger{}, &eventingv1.Trigger{}},
+		"../../../kubernetes/eventing":    {&sourcesv1.SinkBinding{}, &eventingv1.Trigger{}, &eventingv1.Trigger{}},
 		"../../../knative/pod-monitor":    {&monitoring.PodMonitor{}},
 		"../../../knative/network-policy": {&networkingv1.NetworkPolicy{}},
 	}
@@ -231,19 +232,6 @@ func TestScaleToZeroIsTheSameServiceButForItsScale(t *testing.T) {
 	want.Spec.Template.Annotations["autoscaling.knative.dev/min-scale"] = "0"
 	want.Spec.Template.Annotations["autoscaling.knative.dev/scale-to-zero-pod-retention-period"] = "5m"
 	is.Equal(got, want)
-}
-
-func TestTheTriggerIsValidAndLosesNothing(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	trigger := object[eventingv1.Trigger](t, "../../../knative/eventing")
-	ctx := apis.WithinCreate(t.Context())
-	trigger.SetDefaults(ctx)
-	is.NoErr(asError(trigger.Validate(ctx)))
-	is.Equal(trigger.Spec.Subscriber.Ref.Kind+" "+trigger.Spec.Subscriber.Ref.Name, "Service coffeebuddy")
-	is.Equal(trigger.Spec.Subscriber.Ref.Namespace, object[servingv1.Service](t, knative).Namespace)
-	is.True(*trigger.Spec.Delivery.Retry > 0)
-	is.True(trigger.Spec.Delivery.DeadLetterSink != nil)
 }
 
 func variable(c corev1.Container, name string) string {

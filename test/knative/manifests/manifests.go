@@ -29,6 +29,7 @@ import (
 	service "knative.dev/serving/pkg/reconciler/service/resources"
 
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -44,6 +45,7 @@ func types() map[string]any {
 		"networking.k8s.io/v1/NetworkPolicy":  networkingv1.NetworkPolicy{},
 		"serving.knative.dev/v1/Service":      servingv1.Service{},
 		"eventing.knative.dev/v1/Trigger":     eventingv1.Trigger{},
+		"sources.knative.dev/v1/SinkBinding":  sourcesv1.SinkBinding{},
 		"monitoring.coreos.com/v1/PodMonitor": monitoring.PodMonitor{},
 	}
 }
