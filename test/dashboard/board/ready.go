@@ -90,7 +90,7 @@ func ready() row {
 		{
 			kind: lines, title: "Checks", width: 8, unit: units.OpsPerSecond, empty: "no pod",
 			description: "Checks that ended, and those that failed. One of each dependency per second and pod at most, and none when nobody asks. " +
-				"None while pods are probed means that they hang. [How readiness works](${repository}/README.md#routes)",
+				"None while pods are probed means that they hang. [How readiness works](${repository}/docs/reference.md#readiness)",
 			queries: []query{
 				{`sum by (dependency) (rate(coffeebuddy_dependency_checks_total{$pods}[$__rate_interval]))`, "{{dependency}}"},
 				{`sum by (dependency) (rate(coffeebuddy_dependency_check_failures_total{$pods}[$__rate_interval]))`, "{{dependency}} failed"},
@@ -111,7 +111,7 @@ func ready() row {
 		{
 			kind: stacked, title: "Probes", width: 8, unit: units.RequestsPerSecond, empty: "no pod",
 			description: "Probes by route and answer. A 503 of /health/ready is what a pod that is not ready has to say. " +
-				"Knative asks many times a second until a pod is ready, then kubelet every 10 s. [Readiness](${repository}/README.md#routes)",
+				"Knative asks many times a second until a pod is ready, then kubelet every 10 s. [Readiness](${repository}/docs/reference.md#readiness)",
 			queries: []query{{`sum by (route, code) (rate(coffeebuddy_http_requests_total{$pods, route=~"/health/.+"}[$__rate_interval]))`, "{{route}} {{code}}"}},
 		},
 		{

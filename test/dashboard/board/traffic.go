@@ -8,7 +8,7 @@ func traffic() row {
 		{
 			kind: stacked, title: "Requests", width: 12, unit: units.RequestsPerSecond, empty: "no traffic",
 			description: "Callers' requests by route; probes and scrapes are left out. `unmatched` is any path or method that is no route: a scanner, or a wrong URL. " +
-				"In an outage it falls to nothing, since Knative holds the requests. [Routes](${repository}/README.md#routes)",
+				"In an outage it falls to nothing, since Knative holds the requests. [Routes](${repository}/docs/reference.md#routes)",
 			queries: []query{{`sum by (route) (rate(coffeebuddy_http_requests_total{$pods, route!~"/health/.*|/metrics"}[$__rate_interval]))`, "{{route}}"}},
 		},
 		{
