@@ -46,6 +46,7 @@ func TestRunGivesTheCommandItsVariables(t *testing.T) {
 
 func TestFunctionTurnsReadyByItself(t *testing.T) {
 	t.Parallel()
+	vault, hydra := built(t, "vault"), built(t, "hydra")
 	is := is.New(t)
 	port, err := devstack.FreePort(t.Context())
 	is.NoErr(err)
@@ -55,8 +56,8 @@ func TestFunctionTurnsReadyByItself(t *testing.T) {
 	is.NoErr(err) // the function builds
 	is.Equal(string(output), "")
 	// Installed commands, of which Vault's serves when this test lets it.
-	install(t, filepath.Join(bin, "hydra"), "exec "+built(t, "hydra")+` "$@"`)
-	install(t, filepath.Join(bin, "vault"), `[ "$1" != server ] || while [ ! -e "$TMPDIR/serve" ]; do sleep 0.01; done; exec `+built(t, "vault")+` "$@"`)
+	install(t, filepath.Join(bin, "hydra"), "exec "+hydra+` "$@"`)
+	install(t, filepath.Join(bin, "vault"), `[ "$1" != server ] || while [ ! -e "$TMPDIR/serve" ]; do sleep 0.01; done; exec `+vault+` "$@"`)
 
 	d := startIn(t, []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "XDG_CACHE_HOME=" + t.TempDir(), "PORT=" + strconv.Itoa(port),
