@@ -241,11 +241,11 @@ func warn(log *slog.Logger, dependency string, wrong []Problem) bool {
 }
 
 // A build says which code runs.
-type build struct{ version, revision string }
+type build struct{ version, commit string }
 
 // readBuild returns what the Go command recorded.
 func readBuild() build {
-	b := build{version: "unknown", revision: "unknown"}
+	b := build{version: "unknown", commit: "unknown"}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
@@ -255,7 +255,7 @@ func readBuild() build {
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			b.revision = s.Value
+			b.commit = s.Value
 		}
 	}
 	return b
@@ -266,7 +266,7 @@ func (b build) info(app string) prometheus.Collector {
 		Name: "coffeebuddy_build_info",
 		Help: "Always 1; its labels say which build runs.",
 		ConstLabels: prometheus.Labels{
-			"app": app, "version": b.version, "revision": b.revision, "goversion": runtime.Version(),
+			"app": app, "version": b.version, "commit": b.commit, "goversion": runtime.Version(),
 		},
 	})
 	info.Set(1)

@@ -258,7 +258,7 @@ func deploy(t *testing.T, s *story) {
 
 	metrics, err := health(ctx, onlyPod(t), "/metrics")
 	is.NoErr(err)
-	is.True(strings.Contains(metrics.body, `revision="`+strings.TrimSpace(revision)+`"`)) // build_info is true
+	is.True(strings.Contains(metrics.body, `commit="`+strings.TrimSpace(revision)+`"`)) // build_info is true
 	is.True(strings.Contains(metrics.body, "\ncoffeebuddy_ready 1\n"))
 	for _, milestone := range []string{"listening", "ready"} {
 		_, after, _ := strings.Cut(metrics.body, fmt.Sprintf(`coffeebuddy_start_seconds{until="%s"} `, milestone))

@@ -25,11 +25,7 @@ func starts() row {
 			kind: labelling, title: "What runs", width: 12, unit: units.Short, empty: "no pod",
 			description: "The build in each pod. Several versions for long are a roll-out that does not end; `+dirty` says that something was not committed. " +
 				"[Upgrade and roll back](${repository}/docs/operations.md#upgrade-and-roll-back)",
-			// Where Prometheus labels pods with Knative's revision, that of git has become exported_revision.
-			queries: []query{{
-				`max by (pod, version, commit, goversion) (label_replace(label_replace(coffeebuddy_build_info{$pods}, ` +
-					`"commit", "$1", "revision", "(.*)"), "commit", "$1", "exported_revision", "(.+)"))`, "",
-			}},
+			queries: []query{{`max by (pod, version, commit, goversion) (coffeebuddy_build_info{$pods})`, ""}},
 		},
 	}}
 }

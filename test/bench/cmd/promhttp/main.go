@@ -41,7 +41,7 @@ func main() {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "coffeebuddy_build_info", Help: "Always 1; its labels say which build runs.",
-			ConstLabels: prometheus.Labels{"app": "coffeebuddy", "version": "unknown", "revision": "unknown", "goversion": "go"},
+			ConstLabels: prometheus.Labels{"app": "coffeebuddy", "version": "unknown", "commit": "unknown", "goversion": "go"},
 		}),
 		readiness,
 		prometheus.NewGauge(prometheus.GaugeOpts{
