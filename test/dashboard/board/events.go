@@ -38,7 +38,7 @@ func events() row {
 		{
 			kind: stacked, title: "Work after the answer", width: 8, unit: units.OpsPerSecond, empty: "no pod",
 			description: "Tasks that went on after their event was answered, by how they ended. Nobody sends a failed one again: its name is in the log. " +
-				"[Work after the answer](${repository}/docs/events.md#work-after-the-answer)",
+				"[Work after the response](${repository}/docs/events.md#work-after-the-response)",
 			queries: []query{{`sum by (outcome) (rate(coffeebuddy_background_tasks_total{$pods}[$__rate_interval]))`, "{{outcome}}"}},
 		},
 	}}

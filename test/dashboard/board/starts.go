@@ -14,7 +14,7 @@ func starts() row {
 		{
 			kind: bars, title: "Restarts, panics, work cut off", width: 6, unit: units.Short, empty: "no pod",
 			description: "All three should stay at 0: processes that started again in the same pod, panics that were recovered from, tasks that a shutdown cut off. " +
-				"What is cut off at the very end no scrape sees any more: the log names it, and the exit code is 1. [Work after the answer](${repository}/docs/events.md#work-after-the-answer)",
+				"What is cut off at the very end no scrape sees any more: the log names it, and the exit code is 1. [Work after the response](${repository}/docs/events.md#work-after-the-response)",
 			queries: []query{
 				{`sum(changes(process_start_time_seconds{$pods}[$__interval]) and on (job, instance) coffeebuddy_ready{$pods})`, "restarts"},
 				{`sum(increase(coffeebuddy_http_panics_total{$pods}[$__interval]))`, "panics"},
