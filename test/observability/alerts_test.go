@@ -1,6 +1,8 @@
 package observability
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -44,6 +46,9 @@ func TestAlerts(t *testing.T) {
 		"expiring": start(t, executable, append(good.environment(), "VAULT_TOKEN="+token(5*time.Minute).Reveal())...).probed(t),
 		"dying":    start(t, executable, append(good.environment(), "VAULT_TOKEN="+token(time.Minute).Reveal())...).probed(t),
 	}
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	t.Cleanup(refusing.Close)
+	functions["sinkless"] = start(t, executable, append(good.environment(), "K_SINK="+refusing.URL)...).probed(t).sends(t, good.vault.SigningSecret)
 	feature := startBroken(t)
 	addresses := map[string]string{"broken": feature.address}
 	for namespace, f := range functions {
@@ -74,6 +79,7 @@ func TestAlerts(t *testing.T) {
 		"wavering": {"Flapping"},
 		"expiring": {"VaultTokenExpires"},
 		"dying":    {"VaultTokenExpires", "VaultTokenNotRenewed"},
+		"sinkless": {"SinkFailing refused", "SlackUnavailable unavailable"},
 		"frozen":   append([]string{"VerdictNotRefreshed vault"}, notReady...),
 		"broken": {
 			"EventsFailing failed", "EventsFailing rejected", "EventsFailing timeout", "EventsRefused unknown_type", "EventsRefused malformed",

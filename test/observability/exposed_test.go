@@ -100,6 +100,7 @@ func exposed(t *testing.T) []model.Metric {
 	t.Helper()
 	is := is.New(t)
 	t.Setenv("COFFEEBUDDY_SLACK_SECRET", "secret/coffeebuddy/slack#signing_secret")
+	t.Setenv("K_SINK", "http://127.0.0.1:1")
 	settings, err := coffeebuddy.Load()
 	is.NoErr(err)
 	function, err := coffeebuddy.NewFunction(settings, io.Discard)

@@ -84,6 +84,21 @@ func (f function) used(t *testing.T, secret devstack.Secret) function {
 	return f
 }
 
+// sends is a function that gets durable slash commands, which it sends to its sink, until the test ends.
+func (f function) sends(t *testing.T, secret devstack.Secret) function {
+	t.Helper()
+	commands := 0
+	repeat(t, func(ctx context.Context) {
+		commands++
+		signed := slacktest.Command(secret.Reveal(), fmt.Sprint("/coffee echo ", commands))
+		signed.URL.Scheme, signed.URL.Host, signed.RequestURI = "http", f.address, ""
+		if response, err := http.DefaultClient.Do(signed.WithContext(ctx)); err == nil {
+			response.Body.Close()
+		}
+	})
+	return f
+}
+
 // repeat calls five times a second, until the test ends.
 func repeat(t *testing.T, call func(context.Context)) {
 	ctx, stop := context.WithCancel(t.Context())

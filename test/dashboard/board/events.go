@@ -41,5 +41,24 @@ func events() row {
 				"[Work after the response](${repository}/docs/events.md#work-after-the-response)",
 			queries: []query{{`sum by (outcome) (rate(coffeebuddy_background_tasks_total{$pods}[$__rate_interval]))`, "{{outcome}}"}},
 		},
+		{
+			kind: stacked, title: "Events sent to the sink", width: 8, unit: units.EventsPerSecond, empty: "no sink",
+			description: "By outcome: `failed` was not accepted in time, `refused` never will be. Neither is acknowledged to whoever it was sent for. " +
+				"[Sending events](${repository}/docs/events.md#sending-events)",
+			queries: []query{{`sum by (outcome) (rate(coffeebuddy_sink_events_total{$pods}[$__rate_interval]))`, "{{outcome}}"}},
+		},
+		{
+			kind: lines, title: "Duration of sending", width: 8, unit: units.Seconds, empty: "no sink",
+			description: "The 50th and 99th percentile until the sink accepted an event or it was given up, retries included. " +
+				"[Sending events](${repository}/docs/events.md#sending-events)",
+			queries: quantiles("coffeebuddy_sink_duration_seconds", `$pods`, ""),
+		},
+		{
+			kind: lines, title: "Being sent to the sink", width: 8, unit: units.Short, empty: "no sink",
+			description: "Events, by pod. At 64, the dashed line, further ones wait for a slot. A sink that is slow or down shows here first. " +
+				"[Sending events](${repository}/docs/events.md#sending-events)",
+			queries: []query{{`sum by (pod) (coffeebuddy_sink_events_in_flight{$pods})`, "{{pod}}"}},
+			limit:   new(64.0),
+		},
 	}}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // registration is where coffeebuddy.go registers its features.
-const registration = "\tif err := addSlack("
+const registration = "\tif app, err = addSlack("
 
 // build builds the program with one feature more, as its author would add it: a call in NewFunction, and a file. Without a
 // feature there is nothing that fails, is sent again, or goes on after its answer.

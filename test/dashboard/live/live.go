@@ -86,11 +86,16 @@ func (s *story) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	sink, err := serveSink(ctx)
+	if err != nil {
+		return err
+	}
 	s.traffic = traffic{token: access, signing: s.vault.SigningSecret, client: &http.Client{Timeout: 10 * time.Second}}
 	s.environment = []string{
 		"VAULT_ADDR=" + s.vault.URL, "VAULT_TOKEN=" + token.Reveal(), "ORY_BASE_URL=" + s.hydra.AdminURL,
 		"COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_ENVIRONMENT=prod", "COFFEEBUDDY_ECHO=true", "COFFEEBUDDY_EVENTS_SCOPE=" + devstack.EventsScope,
 		"COFFEEBUDDY_SLACK_SECRET=secret/coffeebuddy/slack#signing_secret", "COFFEEBUDDY_EVENT_TIMEOUT=3s",
+		"K_SINK=" + sink,
 		"GOMEMLIMIT=224MiB", // of knative/400-service.yaml
 	}
 	pods := s.others

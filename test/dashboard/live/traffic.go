@@ -29,7 +29,7 @@ func usual() []string {
 	return strings.Fields(`
 		ok/3ms ok/5ms tell/2ms ok/8ms again ok/3ms slack ok/20ms tell/9ms ok/2ms never ok/4ms ok/60ms again tell/3ms
 		ok/5ms slack malformed ok/12ms tell/7ms later ok/3ms slow-slack ok/5ms unknown ok/9ms forged-slack ok/4ms
-		slack-again stranger ok/30ms lost`)
+		slack-again stranger ok/30ms lost durable-slack ok/3ms durable-slack`)
 }
 
 // trouble is what is asked while a receiver has some.
@@ -75,8 +75,12 @@ func (t *traffic) send(ctx context.Context, p *pod, what string, i int) {
 func (t *traffic) request(ctx context.Context, p *pod, what string, i int) (*http.Request, error) {
 	interaction := fmt.Sprintf(`{"type":"block_actions","team":{"id":"T1"},"api_app_id":"A1","user":{"id":"U1"},"trigger_id":"%d.1"}`, i)
 	switch what {
-	case "slack":
-		form := url.Values{"team_id": {"T1"}, "api_app_id": {"A1"}, "user_id": {"U1"}, "command": {"/coffee"}, "text": {"ping"}, "trigger_id": {strconv.Itoa(i)}}
+	case "slack", "durable-slack":
+		text := "ping"
+		if what == "durable-slack" {
+			text = "echo beans"
+		}
+		form := url.Values{"team_id": {"T1"}, "api_app_id": {"A1"}, "user_id": {"U1"}, "command": {"/coffee"}, "text": {text}, "trigger_id": {strconv.Itoa(i)}}
 		return t.fromSlack(ctx, p, slacktest.Request(t.signing.Reveal(), "/slack/commands", "application/x-www-form-urlencoded", form.Encode()))
 	case "slack-again":
 		return t.fromSlack(ctx, p, slacktest.Command(t.signing.Reveal(), "/coffee ping"))
