@@ -130,9 +130,12 @@ func shows(d *published.Dashboard, metric string) bool {
 }
 
 // quiet are the queries that may stay at 0: no probe should be slow, and what a shutdown cuts off at its very end no scrape
-// sees any more.
+// sees any more. Neither should there be too many connections or lines.
 func quiet() map[string]bool {
-	return map[string]bool{"Probes too slow for Knative/{{route}}": true, "Restarts, panics, work cut off/tasks cut off": true}
+	return map[string]bool{
+		"Probes too slow for Knative/{{route}}": true, "Restarts, panics, work cut off/tasks cut off": true,
+		"Connections closed for others, log lines dropped/connections closed": true, "Connections closed for others, log lines dropped/log lines dropped": true,
+	}
 }
 
 // numbers reports whether there is a value that is one.

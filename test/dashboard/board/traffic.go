@@ -29,5 +29,20 @@ func traffic() row {
 				"One pod far above the others waits for something that they do not. [Sizes](${repository}/docs/operations.md#replicas-nodes-sizes)",
 			queries: []query{{`sum by (pod) (coffeebuddy_http_requests_in_flight{$pods})`, "{{pod}}"}},
 		},
+		{
+			kind: lines, title: "Connections", width: 12, unit: units.Short, empty: "no pod",
+			description: "Open connections, by pod. At COFFEEBUDDY_CONNECTIONS, 4,096 unless it is set, the longest silent or idle one is closed for a new one. " +
+				"[Settings](${repository}/docs/reference.md#settings)",
+			queries: []query{{`sum by (pod) (coffeebuddy_connections{$pods})`, "{{pod}}"}},
+		},
+		{
+			kind: bars, title: "Connections closed for others, log lines dropped", width: 12, unit: units.Short, empty: "no pod",
+			description: "Both should stay at 0: more connections than the function keeps, and more log lines than standard output takes. " +
+				"[Metrics](${repository}/docs/reference.md#metrics)",
+			queries: []query{
+				{`sum(increase(coffeebuddy_connections_shed_total{$pods}[$__interval]))`, "connections closed"},
+				{`sum(increase(coffeebuddy_log_lines_dropped_total{$pods}[$__interval]))`, "log lines dropped"},
+			},
+		},
 	}}
 }
