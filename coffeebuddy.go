@@ -264,7 +264,7 @@ func readBuild() build {
 func (b build) info(app string) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "coffeebuddy_build_info",
-		Help: "Always 1; its labels say which build runs.",
+		Help: "Always 1; the labels describe the running build.",
 		ConstLabels: prometheus.Labels{
 			"app": app, "version": b.version, "commit": b.commit, "goversion": runtime.Version(),
 		},

@@ -21,11 +21,11 @@ func newMetrics(dependencies []*dependency) metrics {
 	m := metrics{
 		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coffeebuddy_dependency_checks_total",
-			Help: "Checks of a dependency that have ended.",
+			Help: "Finished checks of a dependency.",
 		}, []string{"dependency"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coffeebuddy_dependency_check_failures_total",
-			Help: "Checks of a dependency that have failed, by reason.",
+			Help: "Failed checks of a dependency, by reason.",
 		}, []string{"dependency", "reason"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "coffeebuddy_dependency_check_duration_seconds",
@@ -94,7 +94,7 @@ func (r *Readiness) Describe(descs chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector. It starts no check and counts no
-// transition: who looks does not change what there is to see.
+// transition: collecting has no side effects.
 func (r *Readiness) Collect(metrics chan<- prometheus.Metric) {
 	for _, m := range r.gauges(time.Now()) {
 		metrics <- m

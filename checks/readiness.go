@@ -35,7 +35,7 @@ type Options struct {
 // state, so that a probe and a scrape report the same fact.
 //
 // Nothing runs when nobody asks. A check has a deadline and a context of its
-// own, so that a caller who hangs up changes nothing.
+// own, so a caller that disconnects changes nothing.
 type Readiness struct {
 	options Options
 	metrics metrics

@@ -32,7 +32,7 @@ func (c *Correlation) TraceID() string {
 	return c.Traceparent[3:35]
 }
 
-// correlationKey is of the *Correlation in a context.
+// correlationKey is the key of the *Correlation in a context.
 type correlationKey struct{}
 
 // CorrelationOf returns the correlation that a context carries, nil for none.

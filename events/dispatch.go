@@ -105,7 +105,7 @@ func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option, a
 	}, Verdict{}
 }
 
-// dispatchedKey is of the event, in the context of a request, that was dispatched first.
+// dispatchedKey is the context key of the first event that a request dispatched.
 type dispatchedKey struct{}
 
 // Watch returns a context, and a func that returns the event that was dispatched first with

@@ -21,7 +21,7 @@ func newMetrics(registry prometheus.Registerer, inFlight func() float64) (*metri
 	m := &metrics{
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coffeebuddy_http_panics_total",
-			Help: "Panics of handlers, receivers and tasks that were recovered from.",
+			Help: "Recovered panics of handlers, receivers and background tasks.",
 		}),
 		events: make(map[Outcome]prometheus.Counter),
 		tasks:  make(map[taskOutcome]prometheus.Counter),

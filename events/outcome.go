@@ -37,7 +37,7 @@ func outcomes() []Outcome {
 	}
 }
 
-// A Verdict is what a sender is told of an event.
+// A Verdict is the result of an event, from which its sender's response is made.
 type Verdict struct {
 	Outcome    Outcome
 	First      Outcome       // for a Duplicate: what became of the first one, "" while that is running

@@ -91,7 +91,7 @@ func Once(age time.Duration) Option {
 	}
 }
 
-// Permanent marks an error that no retry can mend: the sender gets 422, which
+// Permanent marks an error that no retry can fix: the sender gets 422, which
 // Knative's brokers do not retry but send to the dead-letter sink.
 func Permanent(err error) error { return &permanent{err} }
 

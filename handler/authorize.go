@@ -57,7 +57,7 @@ func (h *Handler) challenge(status int, code string) answer {
 	return answer{status: status, verdict: events.Verdict{Outcome: events.Unauthorized}, challenge: challenge + `, scope="` + h.config.EventsScope + `"`}
 }
 
-// hasBearer reports whether any of the credentials is of the scheme Bearer.
+// hasBearer reports whether any of the credentials uses the scheme Bearer.
 func hasBearer(credentials []string) bool {
 	for _, c := range credentials {
 		if scheme, _, _ := strings.Cut(c, " "); strings.EqualFold(scheme, "Bearer") {

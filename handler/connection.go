@@ -76,7 +76,7 @@ func write(w http.ResponseWriter, status int, header map[string][]string, body [
 		w.Header()["Content-Type"] = nil // fact 6
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a caller who has left is not told
+	_, _ = w.Write(body) // a client that disconnected gets no response
 }
 
 // flush sends a response that was written while its handler runs on. Nothing more comes on its
@@ -85,7 +85,7 @@ func (w *response) flush(send func(*response)) {
 	w.early = true
 	w.Header().Set("Connection", "close")
 	send(w)
-	_ = http.NewResponseController(w.ResponseWriter).Flush() // a caller who has left is not told
+	_ = http.NewResponseController(w.ResponseWriter).Flush() // a client that disconnected gets no response
 }
 
 // A requestBody knows whether it has been read to its end.

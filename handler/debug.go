@@ -99,7 +99,7 @@ func handleProfile(w http.ResponseWriter, r *http.Request) {
 	if debug > 0 {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	}
-	_ = p.WriteTo(w, debug) // whoever has left is not told
+	_ = p.WriteTo(w, debug) // a client that disconnected gets no response
 }
 
 // handleRecording answers with what is recorded for ?seconds=, or until the caller

@@ -20,7 +20,7 @@ const echoType = "boson.fn"
 // whole body would cost several times its size in memory, for anybody.
 const echoLimit = 64 << 10
 
-// echoed is what the built-in receivers answer: what came, and who answers.
+// echoed is the reply of the built-in receivers: the data they received, and the function's name.
 type echoed struct {
 	Message     json.RawMessage `json:"message"`
 	App         string          `json:"app"`

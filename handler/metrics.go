@@ -52,12 +52,12 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight func() float64) 
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coffeebuddy_http_requests_total",
-			Help: "Requests answered, by the path pattern of their route.",
+			Help: "Requests that got a response, by method, path pattern and status.",
 		}, []string{"method", "route", "code"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "coffeebuddy_http_request_duration_seconds",
-			Help: "How long requests took to answer.",
-			// 0.1 is Knative's patience with a probe, 3 is Slack's.
+			Help: "Time until the response was written.",
+			// 0.1 is Knative's timeout of a probe, 3 is Slack's of a request.
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 3, 5, 10},
 
 			NativeHistogramBucketFactor:     1.1,
@@ -69,7 +69,7 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight func() float64) 
 	}
 	start := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "coffeebuddy_start_seconds",
-		Help: "Time from the start of the process until it listened, was ready, and had answered its first event; 0 until then.",
+		Help: "Time from the start of the process until it listened, was ready, and had responded to its first event; 0 until then.",
 	}, []string{"until"})
 	for _, u := range []Milestone{Listening, Ready, FirstEvent} {
 		m.milestones[u] = &milestone{gauge: start.WithLabelValues(string(u))}
@@ -78,7 +78,7 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight func() float64) 
 		m.requests, m.durations, start,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "coffeebuddy_http_requests_in_flight",
-			Help: "Requests being answered.",
+			Help: "Requests in flight.",
 		}, requestsInFlight),
 	} {
 		if err := registry.Register(c); err != nil {

@@ -149,7 +149,7 @@ func (i *Introspection) work(name string) single.Work {
 }
 
 // Permission says what a token is good for, or why Ory cannot be asked. A caller that
-// leaves changes nothing for others who wait for the same answer.
+// disconnects changes nothing for others that wait for the same response.
 func (i *Introspection) Permission(ctx context.Context, token string) (Permission, error) {
 	key := sha256.Sum256([]byte(token))
 	i.mu.Lock()

@@ -22,7 +22,7 @@ type answer struct {
 	retryAfter time.Duration // 0 for none
 }
 
-// malformed is the answer to what no retry can mend.
+// malformed is the response to requests that no retry can fix.
 func malformed(status int) answer {
 	return answer{outcome: rejected, status: status, word: "malformed"}
 }
@@ -43,7 +43,7 @@ func statusOf(o events.Outcome) int {
 	return http.StatusInternalServerError
 }
 
-// answer returns what Slack is told of a verdict that came in time.
+// answer returns Slack's response for a verdict that came in time.
 func (a *App) answer(ctx context.Context, d *delivery, v events.Verdict) answer {
 	status, code := statusOf(v.Outcome), string(v.Outcome)
 	switch v.Outcome {
@@ -144,7 +144,7 @@ func (a *App) failed(ctx context.Context, d *delivery, outcome events.Outcome) {
 		slog.String("kind", string(d.kind)), slog.String("outcome", string(outcome)))
 }
 
-// apology is what a user is told of a request that was not accepted.
+// apology is the message to a user whose request was not accepted.
 func (d *delivery) apology(v events.Verdict) message {
 	switch {
 	case d.nobodys:
@@ -176,5 +176,5 @@ func (a answer) send(w http.ResponseWriter) {
 		header.Set("X-Slack-No-Retry", "1")
 	}
 	w.WriteHeader(a.status)
-	_, _ = w.Write(said.body) // a caller who has left is not told
+	_, _ = w.Write(said.body) // a client that disconnected gets no response
 }

@@ -16,7 +16,7 @@ type registration struct {
 	durable bool
 }
 
-// command is the receiver of every slash command, which finds the one that is meant. It
+// command is the receiver of every slash command; it finds the registered one. It
 // goes by the data, since func invoke can set no subject.
 func (a *App) command(ctx context.Context, e event.Event) (*event.Event, error) {
 	form, err := objectOf(e.Data())

@@ -217,7 +217,7 @@ func (r request) event(eventType string, s sender, subject string, data []byte) 
 	}
 	e.SetDataContentType(event.ApplicationJSON)
 	e.DataEncoded = data
-	// Retries are told in headers that are not signed: what is not plain is left out.
+	// Slack describes retries in headers that are not signed: unusual values are left out.
 	for name, header := range map[string]string{"slackretrynum": "X-Slack-Retry-Num", "slackretryreason": "X-Slack-Retry-Reason"} {
 		if values := r.header[http.CanonicalHeaderKey(header)]; len(values) == 1 && isWord(values[0]) {
 			e.SetExtension(name, values[0])

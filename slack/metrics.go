@@ -20,7 +20,7 @@ const (
 	acknowledgedFor outcome = "acknowledged_for" // the receiver goes on
 	duplicate       outcome = "duplicate"
 	unsigned        outcome = "unsigned"
-	rejected        outcome = "rejected"    // malformed, refused for good, or nobody's
+	rejected        outcome = "rejected"    // malformed, refused for good, or without a registered receiver
 	unavailable     outcome = "unavailable" // overloaded, no secret, or the receiver failed
 )
 
@@ -35,7 +35,7 @@ func newRequests() requests {
 	r := requests{
 		vec: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coffeebuddy_slack_requests_total",
-			Help: "Requests to Slack's routes, by what became of them.",
+			Help: "Requests to the Slack endpoints, by kind and outcome.",
 		}, []string{"kind", "outcome"}),
 		each: make(map[kind]map[outcome]prometheus.Counter),
 	}

@@ -169,7 +169,7 @@ func unverified(err error) answer {
 	return answer{outcome: unsigned, status: http.StatusUnauthorized, word: "unsigned"}
 }
 
-// isOf reports whether a body is of a media type, in UTF-8 and not compressed.
+// isOf reports whether a body has a media type, is in UTF-8 and not compressed.
 func isOf(header http.Header, want string) bool {
 	for _, coding := range header["Content-Encoding"] {
 		if coding != "" && !strings.EqualFold(coding, "identity") {
@@ -177,7 +177,7 @@ func isOf(header http.Header, want string) bool {
 		}
 	}
 	if len(header["Content-Type"]) != 1 {
-		return false // which of them counts differs from reader to reader
+		return false // implementations disagree on which one wins
 	}
 	mediaType, parameters, err := mime.ParseMediaType(header["Content-Type"][0])
 	charset, given := parameters["charset"]

@@ -30,7 +30,7 @@ const (
 	// previousAge is how long the previous secret is good after a new one was read.
 	previousAge = 5 * time.Minute
 
-	// readTimeout is the deadline of one read: Slack waits for who waits for it.
+	// readTimeout is the timeout of one read: Slack's request waits for it.
 	readTimeout = time.Second
 )
 

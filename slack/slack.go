@@ -1,6 +1,6 @@
-// Package slack is the way in for Slack: its requests are verified, become
-// CloudEvents, and go to the receivers that any event goes to. Slack is answered
-// within its three seconds, whatever the receiver does.
+// Package slack serves the Slack endpoints: it verifies Slack's requests, turns them into
+// CloudEvents, and dispatches them to the same receivers as any event. Slack gets a response
+// within its three seconds, however long the receiver takes.
 //
 // A feature registers a slash command with [App.Command], a receiver of clicks with
 // [App.Interaction], and one of events with [App.Event]. The types of their events are
@@ -8,8 +8,8 @@
 // the event's own type at the end. A reply of a receiver is what the user sees; see
 // [Ephemeral] and [InChannel].
 //
-// A receiver that is not done when Slack must be answered goes on. Its reply is posted to
-// the request's response_url then. Where the pod may end before, see [Durable].
+// A receiver that is still running when Slack must get a response keeps running; its reply is
+// posted to the request's response_url. If the pod may stop before that, see [Durable].
 //
 // What does not belong here: where the signing secret is kept, which comes in as a
 // func, and what a command does.

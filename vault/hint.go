@@ -115,7 +115,7 @@ func (c *Client) mounted(ctx context.Context, kv KV) (mount, error) {
 	return answer.Data, nil
 }
 
-// destroyed reports whether the response is of a version that is there no more.
+// destroyed reports whether the response describes a version that no longer exists.
 func (r response) destroyed() bool {
 	var answer struct {
 		Data struct {

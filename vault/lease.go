@@ -265,7 +265,7 @@ func renewLease(ctx context.Context, client *api.Client, id string) (lease, erro
 	return lease{ttl: ttl, full: ttl, renewable: answer.Renewable}, nil
 }
 
-// revoke ends the lease. Its error is of no use: the lease ends by itself.
+// revoke ends the lease. An error can be ignored: the lease expires by itself.
 func (l *Lease) revoke(ctx context.Context, client *api.Client) {
 	l.mu.Lock()
 	id := l.id

@@ -174,7 +174,7 @@ func (c *Client) verify(ctx context.Context, client *api.Client, token string) e
 	return next.err
 }
 
-// doubt is told of each 403 that Vault answers a use of a token with.
+// doubt is called for each 403 that Vault returns for a use of a token.
 func (c *Client) doubt(token string) {
 	c.state.Lock()
 	defer c.state.Unlock()

@@ -51,7 +51,7 @@ func looksLikeAnEvent(header http.Header) bool {
 	return header.Get("Ce-Specversion") != "" || strings.HasPrefix(header.Get("Content-Type"), "application/cloudevents")
 }
 
-// reply returns the event that an answer is, nil for one that is malformed.
+// reply returns the event in a response, nil if it is malformed.
 func reply(a Answer) *event.Event {
 	e := event.New(a.Header.Get("Ce-Specversion"))
 	for field, values := range a.Header {

@@ -110,7 +110,7 @@ func build(t testing.TB, hasSink bool, change func(*slack.Config), features []fu
 	return s
 }
 
-// An Answer is what Slack was told.
+// An Answer is the response that Slack got.
 type Answer struct {
 	Status int
 	Header http.Header
