@@ -13,11 +13,22 @@ const (
 	bodyLimit = 1 << 20
 
 	// bodiesLimit bounds the memory of all bodies that arrive or are decoded, in bytes: those of
-	// as many events as run at a time by default. A body that has a slot is bounded by that.
-	bodiesLimit = 32 << 20
+	// as many events as run at a time by default.
+	bodiesLimit = 32 * (bodyLimit + 1)
+
+	// shareOfMemory is the part of the memory limit that bodies may take, one in so many: those
+	// that arrive, and once more those whose events are received. A body may be copied while it
+	// is decoded, Slack takes as much again, connections and the rest of the process what is left.
+	shareOfMemory = 7
 
 	// bodyTimeout is how long a body may take to arrive: 1 MiB at 70 kB/s.
 	bodyTimeout = 15 * time.Second
+
+	// decodesAtOnce is how many bodies of more than decodesFreely bytes are decoded at a time.
+	// That may take three times a body's memory, for some milliseconds of a processor, of which
+	// there are few.
+	decodesAtOnce = 4
+	decodesFreely = 64 << 10
 
 	// firstByteTimeout is how long the first byte of a body may take, from the end of the
 	// header.
@@ -34,20 +45,46 @@ var (
 	errNoRoom   = errors.New("too many bodies are arriving")
 )
 
-// bodies are all bodies that arrive.
-type bodies struct{ bytes atomic.Int64 }
+// bodies are all bodies in memory.
+type bodies struct {
+	arriving budget
+	received budget // of events that have a slot, until their response is written
+}
+
+// newBodies returns the bodies of a process with a memory limit, in bytes. Without a limit, for
+// which Go has the largest number, the concurrency limit alone bounds the events received.
+func newBodies(memoryLimit int64) bodies {
+	share := max(memoryLimit/shareOfMemory, bodyLimit+1)
+	return bodies{arriving: budget{limit: min(share, bodiesLimit)}, received: budget{limit: share}}
+}
+
+// A budget bounds bytes.
+type budget struct {
+	limit int64
+	taken atomic.Int64
+}
+
+// take takes some bytes, or none and returns false where there are not as many.
+func (b *budget) take(bytes int64) bool {
+	if b.taken.Add(bytes) > b.limit {
+		b.taken.Add(-bytes)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(bytes int64) { b.taken.Add(-bytes) }
 
 // A body is what was read of a request. Give it back with release.
 type body struct {
 	text []byte
-	held int64 // bytes of the limit
-	of   *bodies
+	held int64   // bytes of a budget
+	from *budget // nil for none
 }
 
 // grow makes room for more bytes, to a size.
 func (b *body) grow(size int64) error {
-	if b.of.bytes.Add(size-b.held) > bodiesLimit {
-		b.of.bytes.Add(b.held - size)
+	if !b.from.take(size - b.held) {
 		return errNoRoom
 	}
 	b.held = size
@@ -55,17 +92,30 @@ func (b *body) grow(size int64) error {
 	return nil
 }
 
-// release gives back what the body holds of the limit, once something else bounds it. It may be
-// called again.
+// move has another budget hold the body, and reports whether there is room.
+func (b *body) move(to *budget) bool {
+	if !to.take(b.held) {
+		return false
+	}
+	if b.from != nil {
+		b.from.give(b.held)
+	}
+	b.from = to
+	return true
+}
+
+// release gives back what the body holds. It may be called again.
 func (b *body) release() {
-	b.of.bytes.Add(-b.held)
-	b.held = 0
+	if b.from != nil {
+		b.from.give(b.held)
+	}
+	*b = body{}
 }
 
 // read reads a whole body, at most bodyLimit. Its buffer grows with what arrives, not with what
 // Content-Length promises.
 func (all *bodies) read(w *response, r *http.Request) (b body, err error) {
-	b.of = all
+	b.from = &all.arriving
 	switch {
 	case r.ContentLength > bodyLimit:
 		return b, errTooLarge
@@ -77,17 +127,18 @@ func (all *bodies) read(w *response, r *http.Request) (b body, err error) {
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(w.began.Add(firstByteTimeout))
 	due := 0 // the size at which the deadline is moved
-	const unknown, most = 512, 16 << 10
-	size := min(r.ContentLength+1, most) // and one, to see the end
+	const unknown, first = 512, 16 << 10
+	most := r.ContentLength + 1 // and one, to see the end
+	size := min(most, first)
 	if r.ContentLength < 0 {
-		size = unknown
+		most, size = bodyLimit+1, unknown
 	}
 	for {
 		if len(b.text) == cap(b.text) {
 			if err := b.grow(size); err != nil {
 				return b, err
 			}
-			size = min(2*size, bodyLimit+1)
+			size = min(4*size, most)
 		}
 		n, err := r.Body.Read(b.text[len(b.text):cap(b.text)])
 		b.text = b.text[:len(b.text)+n]

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 
 	"coffeebuddy/events"
@@ -21,9 +21,11 @@ import (
 // full, answers 5xx: a sender would retry what can never be understood.
 func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	resp := w.(*response)
-	e, plain, refusal := h.accept(resp, r)
+	e, plain, body, refusal := h.accept(resp, r)
+	defer body.release()
 	if refusal != nil {
 		h.events.Count(refusal.verdict.Outcome)
+		body.release()
 		refusal.sendTo(resp)
 		return
 	}
@@ -31,10 +33,17 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	// slow to arrive holds none, and a sender that does not read its response does.
 	slot := h.events.Enter()
 	if slot == nil {
+		body.release()
 		answerOf(events.OverloadedVerdict()).sendTo(resp)
 		return
 	}
 	defer slot.Leave()
+	if !body.move(&h.bodies.received) {
+		h.events.Count(events.Overloaded)
+		body.release()
+		answerOf(events.OverloadedVerdict()).sendTo(resp)
+		return
+	}
 	v, ok := slot.Deliver(r.Context(), &resp.Correlation, e, func(v events.Verdict) {
 		resp.flush(answerOf(v).sendTo)
 		h.answered(resp, r)
@@ -47,39 +56,46 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 }
 
 // accept bounds, decodes and validates what came: an event, or plain JSON as one, or else the
-// answer that refuses it.
-func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain bool, refusal *answer) {
+// answer that refuses it. Release the body in any case.
+func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain bool, body body, refusal *answer) {
 	// Authorize first: unauthenticated clients learn nothing and hold no slot.
 	if refusal, ok := h.authorized(r); !ok {
-		return e, false, &refusal
+		return e, false, body, &refusal
 	}
 	mode, err := binding.ModeOf(r.Header)
 	if err != nil {
-		return e, false, &answer{status: http.StatusUnsupportedMediaType, verdict: events.Verdict{Outcome: events.Malformed}}
+		return e, false, body, &answer{status: http.StatusUnsupportedMediaType, verdict: events.Verdict{Outcome: events.Malformed}}
 	}
 	if h.events.Full() {
-		return e, false, new(answerOf(events.OverloadedVerdict()))
+		return e, false, body, new(answerOf(events.OverloadedVerdict()))
 	}
-	body, err := h.bodies.read(w, r)
-	defer body.release()
-	if err != nil {
-		return e, false, new(unread(err))
+	if body, err = h.bodies.read(w, r); err != nil {
+		return e, false, body, new(unread(err))
 	}
-	if e, err = decode(mode, r.Header, body.text); err != nil {
-		return e, false, new(undecoded(err))
+	if e, err = h.decode(mode, r.Header, body.text); err != nil {
+		return e, false, body, new(undecoded(err))
 	}
 	if h.config.Echo && e.Type() == echoType && len(e.Data()) > echoLimit {
-		return e, false, &answer{status: http.StatusRequestEntityTooLarge, verdict: events.Verdict{Outcome: events.Malformed}}
+		return e, false, body, &answer{status: http.StatusRequestEntityTooLarge, verdict: events.Verdict{Outcome: events.Malformed}}
 	}
 	if mode == binding.Plain {
-		return e, true, nil
+		return e, true, body, nil
 	}
 	w.event = nameOf(e)
 	w.Follow(e)
 	if err := h.admit(r.Context(), e); err != nil {
-		return e, false, new(answerOf(events.Refusal(r.Context(), err)))
+		return e, false, body, new(answerOf(events.Refusal(r.Context(), err)))
 	}
-	return e, false, nil
+	return e, false, body, nil
+}
+
+// decode is decode for a few large bodies at a time.
+func (h *Handler) decode(mode binding.Mode, header http.Header, body []byte) (event.Event, error) {
+	if len(body) > decodesFreely {
+		h.decoding <- struct{}{}
+		defer func() { <-h.decoding }()
+	}
+	return decode(mode, header, body)
 }
 
 // decode returns the event that a request carries. Plain JSON is the data of an event of the
@@ -125,16 +141,15 @@ func isEnvelope(body []byte) bool {
 	if !bytes.Contains(body, []byte(`specversion"`)) { // nearly always
 		return false
 	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(body, &members) != nil {
+	members, err := attribute.Members(body) // which are bounded, as those of an event are
+	if err != nil {
 		return false
 	}
-	for _, name := range []string{"specversion", "id", "source", "type"} {
-		if members[name] == nil {
-			return false
-		}
+	missing := []string{"specversion", "id", "source", "type"}
+	for _, m := range members {
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == m.Name })
 	}
-	return true
+	return len(missing) == 0
 }
 
 // undecoded is the answer to a body that is no event.

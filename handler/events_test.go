@@ -809,7 +809,7 @@ func TestBodiesThatArriveAreBoundedInBytes(t *testing.T) {
 	f := newFunction(t)
 	server := httptest.NewServer(f)
 	defer server.Close()
-	reset := slowBodies(t, server.Listener.Addr().String(), 32, `{"a":"`+strings.Repeat("x", 600<<10)) // whose buffers have a megabyte
+	reset := slowBodies(t, server.Listener.Addr().String(), 32, `{"a":"`+strings.Repeat("x", 1<<20-100)) // which may take 15 s
 	var refused *httptest.ResponseRecorder
 	eventually(t, func() bool {
 		refused = f.ask("POST", "/", `{"a":"`+strings.Repeat("x", 60<<10)+`"}`, "Content-Type", "application/json")

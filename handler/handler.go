@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -54,6 +55,10 @@ type Config struct {
 	Registry    *prometheus.Registry            // what the metrics path shows; the handler adds its own. Nil: one of its own
 	Log         *slog.Logger                    // nil discards
 
+	// MemoryLimit is what the process may use, in bytes; bodies are bounded by a part of it. 0
+	// stands for Go's own, which GOMEMLIMIT sets.
+	MemoryLimit int64
+
 	// EventsScope is the OAuth2 scope that the bearer token of POST / must have, and
 	// Authorize says whether it has. "": anybody may send events.
 	EventsScope string
@@ -78,6 +83,8 @@ type Handler struct {
 	metrics *metrics
 	bodies  bodies
 
+	decoding chan struct{} // holds one for each large body that is decoded
+
 	inFlight atomic.Int64 // requests
 	draining atomic.Bool
 }
@@ -88,7 +95,7 @@ func New(config Config) (*Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the handler: %w", err)
 	}
-	h := &Handler{config: config, events: config.Events, mux: http.NewServeMux()}
+	h := &Handler{config: config, events: config.Events, mux: http.NewServeMux(), bodies: newBodies(config.MemoryLimit), decoding: make(chan struct{}, decodesAtOnce)}
 	h.metrics, err = newMetrics(config.Registry, func() float64 { return float64(h.inFlight.Load()) })
 	if err != nil {
 		return nil, fmt.Errorf("register the handler's metrics: %w", err)
@@ -131,6 +138,9 @@ func withDefaults(c Config) (Config, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MemoryLimit == 0 {
+		c.MemoryLimit = debug.SetMemoryLimit(-1) // which sets nothing
 	}
 	switch {
 	case c.Events == nil:

@@ -24,6 +24,10 @@ const (
 	// times its body.
 	bodiesLimit = 16 << 20
 
+	// shareOfMemory is the part of the memory limit, which GOMEMLIMIT sets, that bodies may
+	// take where that is less: one in so many.
+	shareOfMemory = 14
+
 	// bodyTimeout is how long a body may take to arrive: Slack gives up after that.
 	bodyTimeout = 3 * time.Second
 
@@ -41,7 +45,10 @@ var (
 )
 
 // bodies are all bodies in memory.
-type bodies struct{ bytes atomic.Int64 }
+type bodies struct {
+	limit int64
+	bytes atomic.Int64
+}
 
 // A body is what was read of a request. Give it back with free.
 type body struct {
@@ -53,7 +60,7 @@ type body struct {
 // grow makes room for at least one more byte, and at most for limit.
 func (b *body) grow(limit int64) error {
 	size := min(max(2*int64(cap(b.text)), 4<<10), limit)
-	if b.of.bytes.Add(size-b.held) > bodiesLimit {
+	if b.of.bytes.Add(size-b.held) > b.of.limit {
 		b.of.bytes.Add(b.held - size)
 		return errNoRoom
 	}

@@ -1,6 +1,7 @@
 package slack
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"mime"
@@ -210,7 +211,8 @@ func sslChecked() answer {
 
 // isSSLCheck reports whether a form is Slack's test of the route's certificate.
 func isSSLCheck(body []byte) bool {
-	if !strings.Contains(string(body), "ssl_check=1") {
+	const limit = 1 << 10 // it is short, and unverified: a large form would be parsed for anybody
+	if len(body) > limit || !bytes.Contains(body, []byte("ssl_check=1")) {
 		return false
 	}
 	form, err := url.ParseQuery(string(body))

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -84,6 +85,7 @@ func New(e *events.Events, config Config) (*App, error) {
 		events: e, config: config, slots: e.NewLimit(),
 		commands: make(map[string]registration), durable: make(map[string]bool),
 		client: newClient(config.Transport),
+		bodies: bodies{limit: max(min(bodiesLimit, debug.SetMemoryLimit(-1)/shareOfMemory), payloadLimit+1)}, // -1 sets nothing
 	}
 	if config.Secret != nil {
 		a.secrets = &secrets{read: config.Secret, log: e.Log(), reads: single.Work{

@@ -42,7 +42,7 @@ const (
 
 	// bufferSize is the size of the kernel's buffers for one connection, in bytes, in each
 	// direction. The kernel's own default grows to megabytes, which the pod pays for.
-	bufferSize = 32 << 10
+	bufferSize = 16 << 10
 
 	// unreadTimeout is how long the kernel keeps what a caller does not acknowledge, or
 	// has no room for, before it ends the connection.
@@ -51,6 +51,10 @@ const (
 	// writeChunk must be taken within writeTimeout: 13 kB/s at least.
 	writeChunk   = 64 << 10
 	writeTimeout = 5 * time.Second
+
+	// writeGrace is how long a write may wait for its caller before the connection may be
+	// closed to make room.
+	writeGrace = 100 * time.Millisecond
 
 	// refuseTimeout and refuseBytes bound what is read after a header was refused, for the
 	// caller to get the response.
@@ -109,7 +113,7 @@ func Listen(inner net.Listener, config Config) *Listener {
 
 // Accept returns the next connection. Above the limit it closes the one that has been
 // waiting longest for its caller, so that a flood cannot keep a probe out; the new one
-// where none is waiting.
+// where none is waiting, nor has a response that its caller does not read.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		inner, err := l.Listener.Accept()
@@ -135,6 +139,9 @@ func (l *Listener) admit(c *conn) (*conn, bool) {
 		l.shed.Inc()
 		longest := l.waiting.after
 		if longest == &l.waiting {
+			longest = l.writing()
+		}
+		if longest == nil {
 			return nil, false
 		}
 		l.drop(longest)
@@ -142,6 +149,19 @@ func (l *Listener) admit(c *conn) (*conn, bool) {
 	l.conns[c] = true
 	l.push(c)
 	return c, true
+}
+
+// writing returns the connection whose caller has been longest without taking a response, nil
+// if none has been for a while. The lock is held.
+func (l *Listener) writing() *conn {
+	var longest *conn
+	since := time.Now().Add(-writeGrace).UnixNano()
+	for c := range l.conns {
+		if began := c.writing.Load(); began != 0 && began < since {
+			longest, since = c, began
+		}
+	}
+	return longest
 }
 
 // drop closes a connection to make room. The lock is held.
@@ -247,6 +267,7 @@ type conn struct {
 	before, after *conn        // in the ring of those that wait, nil for one that does not; guarded by the lock of the Listener
 	cost          int          // of the header, beyond freeCost; guarded by the same
 	phase         atomic.Int32 // changed by enter alone
+	writing       atomic.Int64 // since when its caller takes nothing of a response, in Unix nanoseconds; 0 for no response
 
 	fields, size int  // of the header so far
 	blank        bool // the last byte of the header so far ended a line
@@ -389,13 +410,16 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.refused(p)
 	}
 	written := 0
+	defer c.writing.Store(0)
 	for {
 		chunk := p[written:min(len(p), written+writeChunk)]
 		timeout := writeTimeout
 		if c.of.draining.Load() != nil {
 			timeout = drainTimeout
 		}
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(timeout))
+		now := time.Now()
+		c.writing.Store(now.UnixNano())
+		_ = c.Conn.SetWriteDeadline(now.Add(timeout))
 		n, err := c.Conn.Write(chunk)
 		written += n
 		if err != nil || written == len(p) {
