@@ -30,7 +30,7 @@ func events() row {
 		},
 		{
 			kind: lines, title: "Events in flight", width: 8, unit: units.Short, empty: "no pod",
-			description: "Events and Slack requests that have a place, by pod. At 32, the dashed line, or what COFFEEBUDDY_EVENTS_IN_FLIGHT says, one more is told to come back. " +
+			description: "Events and Slack requests that hold a slot, by pod. At 32, the dashed line, or COFFEEBUDDY_EVENTS_IN_FLIGHT, further events get 503 with Retry-After. " +
 				"Some that never go are receivers that outlive their deadline. [Sizes](${repository}/docs/operations.md#replicas-nodes-sizes)",
 			queries: []query{{`sum by (pod) (coffeebuddy_events_in_flight{$pods})`, "{{pod}}"}},
 			limit:   new(32.0),
