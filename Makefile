@@ -5,6 +5,14 @@ KO       ?= $(GO) tool -modfile=$(CURDIR)/test/image/go.mod ko
 KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
 
+# In a checkout that another user owns, as in most CI containers, git refuses to answer and the build fails. Git trusts this
+# checkout for the commands of this file, without its file system monitor, which is a program.
+export GIT_CONFIG_COUNT   := 2
+export GIT_CONFIG_KEY_0   := safe.directory
+export GIT_CONFIG_VALUE_0 := $(realpath .)
+export GIT_CONFIG_KEY_1   := core.fsmonitor
+export GIT_CONFIG_VALUE_1 := false
+
 # The modules of this repository: those whose tests compile little, those that compile the function anew or Knative's, Kubernetes', Kong's or
 # Prometheus' first, and those whose tests need real servers or a cluster.
 QUICK    := . test/conformance test/devstack

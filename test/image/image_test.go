@@ -99,14 +99,38 @@ func function(t *testing.T, image v1.Image) (executable []byte, config *v1.Confi
 	}
 }
 
-// head returns the commit that is checked out; without git there is nothing that an image could be held to.
+// anotherOwner makes git treat every checkout as one that another user owns.
+const anotherOwner = "GIT_TEST_ASSUME_DIFFERENT_OWNER=1"
+
+// head returns the commit that is checked out. Only a copy of the sources without their history has none.
 func head(t *testing.T) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "git", "-C", repository, "rev-parse", "HEAD").Output()
-	if err != nil {
-		t.Skipf("not a git repository: %v", err)
+	is := is.New(t)
+	is.Helper()
+	if _, err := os.Stat(repository + "/.git"); errors.Is(err, os.ErrNotExist) {
+		t.Skip("not a git repository")
 	}
+	out, err := exec.CommandContext(t.Context(), "git", "-c", "safe.directory=*", "-C", repository, "rev-parse", "HEAD").Output()
+	is.NoErr(err)
 	return strings.TrimSpace(string(out))
+}
+
+// The commands of the Makefile build in a checkout that another user owns.
+func TestMakeTrustsItsCheckout(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	head(t)
+	plain := exec.CommandContext(t.Context(), "git", "-C", repository, "status", "--porcelain")
+	plain.Env = append(os.Environ(), anotherOwner, "HOME="+t.TempDir(), "GIT_CONFIG_COUNT=0", "GIT_CONFIG_NOSYSTEM=1")
+	out, err := plain.CombinedOutput()
+	is.True(err != nil && strings.Contains(string(out), "dubious ownership")) // what Go's build would fail of
+
+	build := exec.CommandContext(t.Context(), "make", "-C", repository, "--eval", "probe: ; @git status --porcelain", "probe")
+	build.Env = plain.Env
+	out, err = build.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // What `ko apply -f knative` does before it calls kubectl, for one platform, with nothing but where the registry and the base are.
@@ -118,6 +142,7 @@ func TestPlainKoUsesTheProjectsConfiguration(t *testing.T) {
 	resolved, err := ko(t, []string{
 		"KO_DOCKER_REPO=" + host, "KO_DEFAULTBASEIMAGE=" + base, "KO_DEFAULTPLATFORMS=linux/amd64",
 		"GOFLAGS=-buildvcs=false", // the configuration has its own
+		anotherOwner,
 	}, "resolve", "-f", "knative")
 	is.NoErr(err)
 	_, after, found := strings.Cut(resolved, "image: ")
@@ -170,14 +195,31 @@ func workingDirectory(t *testing.T) string {
 func TestTheConfigurationIsWhereKoLooks(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	target, err := os.Readlink(repository + "/.ko.yaml")
+	read, err := os.ReadFile(repository + "/.ko.yaml")
 	is.NoErr(err)
-	is.Equal(target, "ko.yaml")
+	shown, err := os.ReadFile(repository + "/ko.yaml")
+	is.NoErr(err)
+	is.Equal(string(read), string(shown))
 	// A base that cannot be had is named in the error, so one sees which it would be.
 	host, _ := newRegistry(t)
 	_, err = ko(t, []string{"KO_DOCKER_REPO=" + host, "KO_DEFAULTPLATFORMS=linux/amd64", "HTTPS_PROXY=http://127.0.0.1:1"}, "build", "./function")
 	is.True(err != nil)
 	is.True(strings.Contains(err.Error(), "distroless/static-debian12"))
+}
+
+// A checkout without symbolic links, as on Windows, gets files that hold their targets' names instead.
+func TestNoSymbolicLinkIsTracked(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	head(t)
+	out, err := exec.CommandContext(t.Context(), "git", "-c", "safe.directory=*", "-C", repository, "ls-files", "--stage").Output()
+	is.NoErr(err)
+	is.True(strings.Contains(string(out), "100644 ")) // files are listed
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "120000 ") {
+			t.Errorf("a symbolic link: %s", line)
+		}
+	}
 }
 
 func TestTheImageIsForBothPlatforms(t *testing.T) {
