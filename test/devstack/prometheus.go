@@ -92,7 +92,9 @@ scrape_configs:
 `)
 	pods := options.Pods
 	if options.Target != "" {
-		pods = append([]Pod{{Target: options.Target}}, pods...)
+		// The alerting rules find the function's targets by this label.
+		own := map[string]string{"app_kubernetes_io_name": "coffeebuddy"}
+		pods = append([]Pod{{Target: options.Target, Labels: own}}, pods...)
 	}
 	for _, p := range pods {
 		fmt.Fprintf(&config, "      - targets: [%q]\n        labels: {", p.Target)

@@ -117,7 +117,7 @@ func TestAPIServerTakesObjects(t *testing.T) {
 	}
 	for _, row := range []struct{ mistake, old, with, says string }{
 		{"a 17th header to remove", "              - Client-Cert\n", "              - Client-Cert\n              - X-Real-Ip\n", "must have at most 16 items"},
-		{"a path without its slash", "value: /slack/events", "value: slack/events", "must be an absolute path"},
+		{"a path without its slash", `{type: RegularExpression, value: '/slack/events\z'}`, "{type: Exact, value: slack/events}", "must be an absolute path"},
 		{"a backend without its port", "          port: 80\n", "", "Must have port for Service reference"},
 		{"the same filter twice", "        - type: RequestHeaderModifier", "        - type: URLRewrite\n          urlRewrite: {hostname: a.example.com}\n        - type: RequestHeaderModifier", "cannot be repeated"},
 		{"a method in small letters", "method: POST", "method: post", "Unsupported value"},

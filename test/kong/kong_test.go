@@ -60,6 +60,9 @@ func TestWhoGetsThrough(t *testing.T) {
 
 		{"https", "POST", ours, "/slack/events/", denied},
 		{"https", "POST", ours, "/slack/eventsZZZ", denied},
+		{"https", "POST", ours, "/slack/events\n", denied},
+		{"https", "POST", ours, "/slack/commands\n", denied},
+		{"https", "POST", ours, "/slack/interactions\n", denied},
 		{"https", "POST", ours, "/slack/Events", denied},
 		{"https", "POST", ours, "/slack", denied},
 		{"https", "POST", ours, "/x/slack/events", denied},

@@ -117,6 +117,10 @@ func match(pattern, path string) (pathKind, string, error) {
 		}
 		return prefix, "", nil
 	}
+	// In PCRE, which Kong uses, "$" also matches before a newline at the end.
+	if start, dollar := strings.CutSuffix(text, "$"); dollar {
+		text = start + `(?:\n?\z)`
+	}
 	re, err := regexp.Compile("^(?:" + text + ")")
 	if err != nil {
 		return expression, "", fmt.Errorf("path %s: %w", pattern, err)

@@ -136,7 +136,7 @@ func oneHost(c *config, report report) {
 
 func slackPathsOnly(c *config, report report) {
 	for _, want := range slackPaths() {
-		if !slices.ContainsFunc(c.ways(), func(w way) bool { return slices.Contains(w.route.Paths, "~"+want+"$") }) {
+		if !slices.ContainsFunc(c.ways(), func(w way) bool { return slices.Contains(w.route.Paths, "~"+want+end) }) {
 			report("the routes", "Slack cannot reach %s", want)
 		}
 	}
@@ -145,12 +145,15 @@ func slackPathsOnly(c *config, report report) {
 			report(w.route.Name, "has no path, so it is every path")
 		}
 		for _, path := range w.route.Paths {
-			if !slices.Contains(slackPaths(), strings.Trim(path, "~$")) {
+			if !slices.Contains(slackPaths(), strings.TrimSuffix(strings.TrimPrefix(path, "~"), end)) {
 				report(w.route.Name, "%s is none of Slack's paths", path)
 			}
 		}
 	}
 }
+
+// end is the end of a path in Kong's regular expressions. "$" also matches before a newline at the end.
+const end = `\z`
 
 func anchored(c *config, report report) {
 	for _, w := range c.ways() {
@@ -158,8 +161,8 @@ func anchored(c *config, report report) {
 			if !strings.HasPrefix(path, "~") {
 				report(w.route.Name, `%s is no regular expression without "~": it is taken letter by letter, as a prefix`, path)
 			}
-			if !strings.HasSuffix(path, "$") {
-				report(w.route.Name, `%s also matches what only starts so, without "$"`, path)
+			if !strings.HasSuffix(path, end) {
+				report(w.route.Name, `%s also matches what only starts so, or has a newline at its end, without "\z"`, path)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"knative.dev/pkg/observability/runtime"
 	"sigs.k8s.io/yaml"
@@ -189,7 +190,44 @@ func TestTheNetworkPolicyLetsInWhatKnativeNeeds(t *testing.T) {
 			delete(open, int(p.ContainerPort))
 		}
 	}
-	is.Equal(open, map[int]bool{8080: true}) // and Prometheus, nothing else
+	is.Equal(open, map[int]bool{8080: true, 15008: true}) // and Prometheus and the mesh's tunnel, nothing else
+}
+
+// Of the two pods without Knative, one stays when a node is drained, and a policy and a budget that select nothing are none.
+func TestTwoPodsAreKeptApartAndOneStays(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := object[appsv1.Deployment](t, knativePlain)
+	labels := d.Spec.Template.Labels
+	budget := object[policyv1.PodDisruptionBudget](t, knativePlain)
+	policy := object[networkingv1.NetworkPolicy](t, "../../../kubernetes/network-policy")
+	is.Equal(budget.Spec.Selector.MatchLabels, labels)
+	is.Equal(policy.Spec.PodSelector.MatchLabels, labels)
+	is.True(int(*d.Spec.Replicas) > budget.Spec.MaxUnavailable.IntValue())
+	is.Equal(*budget.Spec.UnhealthyPodEvictionPolicy, policyv1.AlwaysAllow)
+	var spread []string
+	for _, c := range d.Spec.Template.Spec.TopologySpreadConstraints {
+		is.Equal(c.LabelSelector.MatchLabels, labels)
+		spread = append(spread, c.TopologyKey)
+	}
+	is.Equal(spread, []string{corev1.LabelHostname, corev1.LabelTopologyZone})
+	for _, rule := range policy.Spec.Ingress {
+		is.True(len(rule.From) > 0 && len(rule.Ports) > 0)
+		is.Equal(rule.Ports[0].Port.IntVal, d.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort)
+	}
+}
+
+// The files that both folders have are copies, since symbolic links do not survive every checkout.
+func TestBothFoldersHaveTheSameSettings(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	for _, name := range []string{"100-namespace.yaml", "200-service-account.yaml", "300-config.yaml"} {
+		one, err := os.ReadFile(knative + "/" + name)
+		is.NoErr(err)
+		other, err := os.ReadFile(knativePlain + "/" + name)
+		is.NoErr(err)
+		is.Equal(string(one), string(other))
+	}
 }
 
 func TestFuncYAMLAgreesWithTheService(t *testing.T) {
@@ -236,9 +274,11 @@ func TestFuncYAMLAgreesWithTheService(t *testing.T) {
 
 	// What func takes from the cluster is what the Service takes.
 	config, secret := c.EnvFrom[0].ConfigMapRef.Name, c.Env[0].ValueFrom.SecretKeyRef
-	is.Equal(len(f.Run.Envs), 4)
+	is.Equal(len(f.Run.Envs), 5)
 	for _, e := range f.Run.Envs {
 		switch e.Name {
+		case "GOMEMLIMIT":
+			is.Equal(e.Value, variable(c, "GOMEMLIMIT"))
 		case "VAULT_TOKEN":
 			is.Equal(e.Value, fmt.Sprintf("{{ secret:%s:%s }}", secret.Name, secret.Key))
 		case "COFFEEBUDDY_ENVIRONMENT", "VAULT_ADDR", "ORY_BASE_URL":

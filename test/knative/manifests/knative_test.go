@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
@@ -64,13 +65,14 @@ func TestKoAppliesTheseObjectsInThisOrder(t *testing.T) {
 		knative: {&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &servingv1.Service{}},
 		knativePlain: {
 			&corev1.Namespace{}, &corev1.ServiceAccount{}, &corev1.ConfigMap{}, &appsv1.Deployment{},
-			&corev1.Service{},
+			&corev1.Service{}, &policyv1.PodDisruptionBudget{},
 		},
-		knativeZero:                       {&servingv1.Service{}},
-		"../../../knative/eventing":       {&sourcesv1.SinkBinding{}, &eventingv1.Trigger{}, &eventingv1.Trigger{}},
-		"../../../kubernetes/eventing":    {&sourcesv1.SinkBinding{}, &eventingv1.Trigger{}, &eventingv1.Trigger{}},
-		"../../../knative/pod-monitor":    {&monitoring.PodMonitor{}},
-		"../../../knative/network-policy": {&networkingv1.NetworkPolicy{}},
+		"../../../kubernetes/network-policy": {&networkingv1.NetworkPolicy{}},
+		knativeZero:                          {&servingv1.Service{}},
+		"../../../knative/eventing":          {&sourcesv1.SinkBinding{}, &eventingv1.Trigger{}, &eventingv1.Trigger{}},
+		"../../../kubernetes/eventing":       {&sourcesv1.SinkBinding{}, &eventingv1.Trigger{}, &eventingv1.Trigger{}},
+		"../../../knative/pod-monitor":       {&monitoring.PodMonitor{}},
+		"../../../knative/network-policy":    {&networkingv1.NetworkPolicy{}},
 	}
 	for folder, want := range tests {
 		t.Run(folder, func(t *testing.T) {

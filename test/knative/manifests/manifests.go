@@ -17,6 +17,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	netconfig "knative.dev/networking/pkg/config"
 	"knative.dev/pkg/apis"
 	"knative.dev/pkg/logging"
@@ -43,6 +44,7 @@ func types() map[string]any {
 		"v1/Service":                          corev1.Service{},
 		"apps/v1/Deployment":                  appsv1.Deployment{},
 		"networking.k8s.io/v1/NetworkPolicy":  networkingv1.NetworkPolicy{},
+		"policy/v1/PodDisruptionBudget":       policyv1.PodDisruptionBudget{},
 		"serving.knative.dev/v1/Service":      servingv1.Service{},
 		"eventing.knative.dev/v1/Trigger":     eventingv1.Trigger{},
 		"sources.knative.dev/v1/SinkBinding":  sourcesv1.SinkBinding{},
