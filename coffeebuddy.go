@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 
@@ -92,7 +93,7 @@ func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
 		}
 	}
 	for _, c := range []prometheus.Collector{
-		collectors.NewGoCollector(),
+		goCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		build.info(settings.AppName),
 		f.readiness,
@@ -238,6 +239,18 @@ func warn(log *slog.Logger, dependency string, wrong []Problem) bool {
 			"reason", string(checks.ReasonMisconfigured), "variable", p.Variable, "why", p.Why)
 	}
 	return len(wrong) > 0
+}
+
+// goCollector leaves out the client library's go_memstats_*: with go_memstats_alloc_bytes, a gauge, and its _total, a counter of
+// the same family, strict OpenMetrics parsers refuse the scrape. A few runtime metrics take their place.
+func goCollector() prometheus.Collector {
+	return collectors.NewGoCollector(
+		collectors.WithGoCollectorMemStatsMetricsDisabled(),
+		collectors.WithGoCollectorRuntimeMetrics(
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(
+				`^/(gc/heap/allocs:bytes|gc/heap/allocs:objects|memory/classes/heap/(objects|unused):bytes|memory/classes/total:bytes)$`)},
+		),
+	)
 }
 
 // A build says which code runs.

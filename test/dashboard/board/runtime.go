@@ -20,7 +20,7 @@ func runtime() row {
 				"Near the limit with few events in flight is a leak. [Sizes](${repository}/docs/operations.md#replicas-nodes-sizes)",
 			queries: []query{
 				{`sum by (pod) (process_resident_memory_bytes{$pods}` + ours + `)`, "{{pod}}"},
-				{`max(go_memstats_heap_inuse_bytes{$pods}` + ours + `)`, "largest heap"},
+				{`max(go_memory_classes_heap_objects_bytes{$pods}` + ours + `)`, "largest heap"},
 				// Without a limit it is 2^63-1, which would flatten all other lines.
 				{`min((go_gc_gomemlimit_bytes{$pods} < 2^60)` + ours + `)`, "GOMEMLIMIT"},
 			},
