@@ -150,7 +150,8 @@ func (b broken) suffer(ctx context.Context) {
 	for range 40 {
 		b.ServeHTTP(httptest.NewRecorder(), slacktest.Command("a secret of somebody else's", "/coffee ping"))
 	}
-	b.send(ctx, &all, 1, "stuck")
+	var stuck sync.WaitGroup // which has its response, and does not return before the test's end
+	b.send(ctx, &stuck, 1, "stuck")
 	b.send(ctx, &all, 15, "late")
 	b.send(ctx, &all, 15, "slow")
 	b.send(ctx, &all, 20, "slow") // most of which find no place
