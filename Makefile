@@ -75,6 +75,8 @@ e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hyd
 .PHONY: lint
 lint: ## Check format, code, and known vulnerabilities
 	@for module in $(MODULES); do echo "== lint $$module" && (cd $$module && $(LINT) run ./...) || exit 1; done
+	@if command -v shellcheck >/dev/null; then echo "== shellcheck" && shellcheck .ci/run test/tools/vulnerabilities; \
+		else echo "skipped: shellcheck is not installed"; fi
 	@echo "== known vulnerabilities" && test/tools/vulnerabilities $(MODULES)
 
 .PHONY: image

@@ -19,7 +19,7 @@ func TestPromtool(t *testing.T) {
 	t.Parallel()
 	promtool := needPromtool(t)
 	for _, args := range [][]string{
-		{"check", "rules", "rules.yml"},
+		{"check", "rules", "--lint=all", "--lint-fatal", "rules.yml"},
 		append([]string{"test", "rules"}, testFiles()...),
 	} {
 		t.Run(strings.Join(args[:2], " "), func(t *testing.T) {
