@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"coffeebuddy/events"
@@ -155,6 +157,23 @@ func TestColdStartIsOneLine(t *testing.T) {
 	is.Equal(len(found), 1)
 	listening, ready, event := found[0]["listening_seconds"].(float64), found[0]["ready_seconds"].(float64), found[0]["first_event_seconds"].(float64)
 	is.True(3600 <= listening && listening <= ready && ready <= event && event < 3700)
+}
+
+// The first event of a process that was idle waited for nothing.
+func TestNoColdStartAfterIdling(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newFunction(t, func(c *config) { c.Started = time.Now() })
+		f.Reached(handler.Listening)
+		f.Reached(handler.Ready)
+		time.Sleep(276 * time.Second)
+		f.ask("POST", "/", "{}", "Content-Type", "application/json")
+		is.True(strings.HasPrefix(f.series(`coffeebuddy_start_seconds{until="first_event"}`), "276"))
+		for _, line := range f.logs.lines(t) {
+			is.True(line["msg"] != "cold start")
+		}
+	})
 }
 
 func TestDispatchedEventIsInTheLineOfItsRequest(t *testing.T) {

@@ -278,14 +278,25 @@ const (
 	FirstEvent Milestone = "first_event"
 )
 
+// coldStart is how long after the function is ready the first event may be answered
+// to count as one that waited for the start. Knative forwards a waiting event within
+// a second, and a receiver may take its time. An event that comes later met a process
+// that was idle.
+const coldStart = 10 * time.Second
+
 // Reached records that the function has reached a milestone, for the metrics and,
-// once the first event is answered, for one line in the log. The first time counts.
+// once the first event is answered, for one line in the log if that event waited for
+// the start. The first time counts.
 func (h *Handler) Reached(m Milestone) {
 	if !h.metrics.reached(m, time.Since(h.config.Started)) || m != FirstEvent {
 		return
 	}
+	listening, ready, event := h.metrics.after(Listening), h.metrics.after(Ready), h.metrics.after(FirstEvent)
+	if event-max(listening, ready) > coldStart.Seconds() {
+		return
+	}
 	h.config.Log.LogAttrs(context.Background(), slog.LevelInfo, "cold start",
-		slog.Float64("listening_seconds", h.metrics.after(Listening)),
-		slog.Float64("ready_seconds", h.metrics.after(Ready)),
-		slog.Float64("first_event_seconds", h.metrics.after(FirstEvent)))
+		slog.Float64("listening_seconds", listening),
+		slog.Float64("ready_seconds", ready),
+		slog.Float64("first_event_seconds", event))
 }
