@@ -1,6 +1,7 @@
 package coffeebuddy
 
 import (
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -12,16 +13,17 @@ import (
 	"github.com/matryer/is"
 )
 
-// Relative links of the README and the docs lead to files that exist, and to headings that exist in them.
+// Relative links of every Markdown file lead to files that exist, and to headings that exist in them.
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "kong/*.md", "test/*.md"} {
-		found, err := filepath.Glob(pattern)
-		is.NoErr(err)
-		files = append(files, found...)
-	}
+	is.NoErr(filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".md") {
+			files = append(files, path)
+		}
+		return err
+	}))
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	checked := 0
 	for _, file := range files {
