@@ -3,7 +3,7 @@
 //
 //	go test -count=1 -v -timeout 30m ./...
 //
-// The cluster needs Knative Serving. It is used for a namespace of the test's own, coffeebuddy, which must not be there yet. The
+// The cluster needs Knative Serving; without Knative Eventing one step is skipped. It is used for a namespace of the test's own, coffeebuddy, which must not be there yet. The
 // machine must be able to reach its pods, and be reached by them under an address of its own (-address), where a Vault and a Hydra
 // are started.
 package cluster

@@ -53,6 +53,7 @@ func TestOnACluster(t *testing.T) {
 		{"a signed slash command is answered in Slack's time", slashCommand},
 		{"with no pod, a request starts one", scaleFromZero},
 		{"by role, a deploy needs no Secret", deployByRole},
+		{"a durable command goes through a broker", durableCommand},
 		{"undeploy leaves the namespace and the Secret", undeploy},
 		{"without Knative it rolls out as well", plainDeployment},
 		{"no log holds a secret", readLogs},
@@ -106,6 +107,16 @@ type edit struct{ file, old, new string }
 // manifests returns a copy of a folder with the addresses of the servers, and further edits, in it.
 func (s *story) manifests(t *testing.T, folder string, edits ...edit) string {
 	t.Helper()
+	return copied(t, folder, append([]edit{
+		{"300-config.yaml", "https://vault.vault.svc.cluster.local:8200", s.vault.URL},
+		{"300-config.yaml", "http://hydra-admin.ory.svc.cluster.local:4445", s.hydra.AdminURL},
+		{"300-config.yaml", "COFFEEBUDDY_ENVIRONMENT: prod", "COFFEEBUDDY_ENVIRONMENT: prod\n  COFFEEBUDDY_ECHO: \"true\""}, // the tests' receiver
+	}, edits...)...)
+}
+
+// copied returns a copy of a folder with edits in it.
+func copied(t *testing.T, folder string, edits ...edit) string {
+	t.Helper()
 	is := is.New(t)
 	is.Helper()
 	source := filepath.Join("..", "..", folder)
@@ -114,11 +125,6 @@ func (s *story) manifests(t *testing.T, folder string, edits ...edit) string {
 	dir, err := os.MkdirTemp("", "manifests-") //nolint:usetesting // t.TempDir has the test's name in it, and ko takes a comma for the end of a path
 	is.NoErr(err)
 	t.Cleanup(func() { is.NoErr(os.RemoveAll(dir)) })
-	edits = append([]edit{
-		{"300-config.yaml", "https://vault.vault.svc.cluster.local:8200", s.vault.URL},
-		{"300-config.yaml", "http://hydra-admin.ory.svc.cluster.local:4445", s.hydra.AdminURL},
-		{"300-config.yaml", "COFFEEBUDDY_ENVIRONMENT: prod", "COFFEEBUDDY_ENVIRONMENT: prod\n  COFFEEBUDDY_ECHO: \"true\""}, // the tests' receiver
-	}, edits...)
 	used := 0
 	for _, file := range files {
 		text, err := os.ReadFile(file)
