@@ -20,11 +20,9 @@ import (
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
 	"coffeebuddy/logging"
-	"coffeebuddy/ory"
 	"coffeebuddy/slack"
 	"coffeebuddy/vault"
 
-	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -32,119 +30,130 @@ import (
 // A Function is ready to serve: an http.Handler over checked settings.
 type Function struct {
 	log       *slog.Logger
-	handler   *handler.Handler
-	readiness *checks.Readiness
-	debug     *http.Server // listens once ListenDebug says so
 	metrics   *prometheus.Registry
+	engine    *events.Engine
+	handler   *handler.Handler
+	slack     *slack.App
+	readiness *checks.Readiness
 	vault     *vault.Client // nil where its settings are wrong
-	outgoing  *ory.Outgoing // nil where there are no settings for it
+	debug     *http.Server  // listens once ListenDebug says so
 
 	dependencies []checks.Checker // what readiness asks
 }
 
-// NewFunction returns the function of some settings. It connects to nothing: the
-// first readiness probe does. It logs JSON lines to logs, those of the standard
-// logger included. If logs is a [logging.Writer], its dropped lines are a metric.
-func NewFunction(settings Settings, logs io.Writer) (*Function, error) {
+// NewFunction returns the function of some settings with some features. It connects to
+// nothing: the first readiness probe does. It logs JSON lines to logs, those of the
+// standard logger included. If logs is a [logging.Writer], its dropped lines are a metric.
+func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Function, error) {
 	log := slog.New(logging.NewHandler(logs, settings.LogLevel)).
 		With("app", settings.AppName, "environment", settings.Environment)
 	adoptStandardLog(log)
 	for _, name := range settings.Unknown {
 		log.Warn("unknown setting", "variable", name)
 	}
-
-	f := &Function{log: log, debug: newDebugServer(settings, log)}
-	var engine *events.Engine
-	panicked := func() { engine.CountPanic() } // nothing is asked before there is an engine
-	registry := prometheus.NewRegistry()
-	secrets, err := newVault(settings.Vault, registry, log, panicked)
+	f := &Function{log: log, debug: newDebugServer(settings, log), metrics: prometheus.NewRegistry()}
+	sender, err := newSender(settings.Sink, f.metrics)
 	if err != nil {
 		return nil, err
 	}
-	if f.outgoing, err = newOutgoing(settings.OAuth, secrets, log, panicked); err != nil {
-		return nil, err
+	if f.engine, err = events.New(events.Config{
+		App:      settings.AppName,
+		InFlight: settings.EventsInFlight,
+		Timeout:  settings.EventTimeout,
+		Sender:   sender,
+		Registry: f.metrics,
+		Log:      log,
+	}); err != nil {
+		return nil, fmt.Errorf("build the events' engine: %w", err)
 	}
-	introspection, err := newIntrospection(settings, log, panicked)
+	clients, err := newClients(settings, f.metrics, log, f.engine.CountPanic)
 	if err != nil {
 		return nil, err
 	}
-	oryCheck, err := oryChecker(settings.Ory, introspection, log)
-	if err != nil {
+	f.vault = clients.vault
+	if err := f.serveHTTP(settings, clients); err != nil {
 		return nil, err
 	}
-	f.dependencies = []checks.Checker{oryCheck, vaultChecker(secrets)}
+	f.dependencies = clients.checkers()
+	for _, feature := range features {
+		if err := feature(f.platform(clients)); err != nil {
+			return nil, fmt.Errorf("register a feature: %w", err)
+		}
+	}
 	f.readiness, err = checks.New(checks.Options{
 		TTL:     settings.CheckTTL,
 		Timeout: settings.CheckTimeout,
 		Grace:   settings.ReadyGrace,
 		Log:     log,
 		OnReady: func() { f.handler.Reached(handler.Ready) },
-		OnPanic: panicked,
+		OnPanic: f.engine.CountPanic,
 	}, f.dependencies...)
 	if err != nil {
 		return nil, err
 	}
+	return f, f.register(settings, logs, clients)
+}
 
-	build := readBuild()
-	f.metrics, f.vault = registry, secrets
-	if buffered, ok := logs.(*logging.Writer); ok {
-		if err := registry.Register(buffered.Dropped()); err != nil {
-			return nil, fmt.Errorf("register the log's metrics: %w", err)
-		}
-	}
-	for _, c := range []prometheus.Collector{
-		goCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		build.info(settings.AppName),
-		f.readiness,
-		tokenExpiry(secrets),
-	} {
-		if err := registry.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
-	}
-	sender, err := newSender(settings.Sink, registry)
-	if err != nil {
-		return nil, err
-	}
-	engine, err = events.New(events.Config{
-		App:      settings.AppName,
-		InFlight: settings.EventsInFlight,
-		Timeout:  settings.EventTimeout,
-		Sender:   sender,
-		Registry: registry,
-		Log:      log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("build the events' engine: %w", err)
-	}
-	var app *slack.App
-	var admit func(context.Context, event.Event) error
-	if settings.Slack.Secret != nil {
-		admit = func(ctx context.Context, e event.Event) error { return app.Admit(ctx, e) }
-	}
+// serveHTTP makes the handler, and Slack's routes and commands on it.
+func (f *Function) serveHTTP(settings Settings, clients clients) error {
+	var err error
 	f.handler, err = handler.New(handler.Config{
 		App:         settings.AppName,
 		Environment: settings.Environment,
-		Version:     build.version,
-		Events:      engine,
+		Version:     readBuild().version,
+		Events:      f.engine,
 		Echo:        settings.Echo,
 		Started:     processStart(),
 		Ready:       f.ready,
 		MetricsPath: settings.MetricsPath,
-		Registry:    registry,
-		Log:         log,
+		Registry:    f.metrics,
+		Log:         f.log,
 		EventsScope: settings.EventsScope,
-		Authorize:   authorizer(settings, introspection),
-		Admit:       admit,
+		Authorize:   authorizer(settings, clients.introspection),
+		Admit:       f.admit(settings),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("build the handler: %w", err)
+		return fmt.Errorf("build the handler: %w", err)
 	}
-	if app, err = addSlack(engine.Events, f.handler, settings, secrets, registry, panicked); err != nil {
-		return nil, fmt.Errorf("add Slack: %w", err)
+	if f.slack, err = newSlack(f.engine, f.handler, settings, clients.vault, f.metrics); err != nil {
+		return fmt.Errorf("add Slack: %w", err)
 	}
-	return f, nil
+	return nil
+}
+
+// platform returns what features get.
+func (f *Function) platform(clients clients) Platform {
+	return Platform{
+		Events:   f.engine.Events,
+		Slack:    f.slack,
+		Vault:    clients.vault,
+		Ory:      clients.ory,
+		Outgoing: clients.outgoing,
+		Log:      f.engine.Log(),
+		Metrics:  f.metrics,
+		Mount:    f.handler.Mount,
+		AddCheck: func(c checks.Checker) { f.dependencies = append(f.dependencies, c) },
+	}
+}
+
+// register registers the metrics that no package has registered by itself.
+func (f *Function) register(settings Settings, logs io.Writer, clients clients) error {
+	all := []prometheus.Collector{
+		goCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		readBuild().info(settings.AppName),
+		f.readiness,
+		tokenExpiry(clients.vault),
+	}
+	if buffered, ok := logs.(*logging.Writer); ok {
+		all = append(all, buffered.Dropped())
+	}
+	for _, c := range all {
+		if err := f.metrics.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // ServeHTTP answers one request.
@@ -178,67 +187,10 @@ func (f *Function) Wait(ctx context.Context) error {
 	return err
 }
 
-// ready is where checks and handler meet.
+// ready adapts the verdict of package checks to the handler's Readiness.
 func (f *Function) ready(ctx context.Context) handler.Readiness {
 	v := f.readiness.Verdict(ctx)
 	return handler.Readiness{Ready: v.Ready(), Retry: v.Retry(), JSON: v.JSON()}
-}
-
-// newVault returns the client of Vault, nil where its settings are wrong.
-func newVault(s VaultSettings, registry prometheus.Registerer, log *slog.Logger, panicked func()) (*vault.Client, error) {
-	if warn(log, "vault", s.Wrong) {
-		return nil, nil //nolint:nilnil // none
-	}
-	config := vault.Config{Address: s.Address, Namespace: s.Namespace, CACert: s.CACert, Registry: registry, Log: log, OnPanic: panicked}
-	switch {
-	case s.Role != "":
-		config.Login = vault.Login{Role: s.Role, Mount: s.AuthMount, JWTFile: s.JWTFile}
-	case s.TokenFile != "":
-		config.Token = vault.TokenFile(s.TokenFile)
-	default:
-		config.Token = vault.FixedToken(s.Token.Reveal())
-	}
-	return vault.New(config)
-}
-
-func vaultChecker(client *vault.Client) checks.Checker {
-	if client == nil {
-		return checks.Misconfigured("vault")
-	}
-	return checks.NewVault(client)
-}
-
-// tokenExpiry shows when Vault's token expires, and 0 where there is none to know of.
-func tokenExpiry(client *vault.Client) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "coffeebuddy_vault_token_expiry_timestamp_seconds",
-		Help: "When the Vault token expires, as of its last lookup or renewal; 0 for never, and before the first.",
-	}, func() float64 {
-		if client.TokenExpiry().IsZero() {
-			return 0
-		}
-		return float64(client.TokenExpiry().Unix())
-	})
-}
-
-func oryChecker(s OrySettings, introspection *ory.Introspection, log *slog.Logger) (checks.Checker, error) {
-	if warn(log, "ory", s.Wrong) {
-		return checks.Misconfigured("ory"), nil
-	}
-	client, err := ory.New(ory.Config{BaseURL: s.BaseURL})
-	if err != nil {
-		return nil, err
-	}
-	return checks.NewOry(client, introspection), nil
-}
-
-// warn logs what is wrong with a dependency's settings, and reports whether any is.
-func warn(log *slog.Logger, dependency string, wrong []Problem) bool {
-	for _, p := range wrong {
-		log.Warn("dependency is misconfigured", "dependency", dependency,
-			"reason", string(checks.ReasonMisconfigured), "variable", p.Variable, "why", p.Why)
-	}
-	return len(wrong) > 0
 }
 
 // goCollector leaves out the client library's go_memstats_*: with go_memstats_alloc_bytes, a gauge, and its _total, a counter of

@@ -33,7 +33,7 @@ func (i *Instance) Start(context.Context, map[string]string) error {
 	if err != nil {
 		return err
 	}
-	function, err := NewFunction(settings, i.logs)
+	function, err := NewFunction(settings, i.logs, Features()...)
 	if err != nil {
 		return err
 	}

@@ -11,19 +11,20 @@ import (
 	"coffeebuddy/slack"
 	"coffeebuddy/vault"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// addSlack adds the Slack endpoints, if the settings say where the signing secret is, and
-// Slack's commands in any case: in dev an event drives them without Slack.
-func addSlack(e *events.Events, h *handler.Handler, settings Settings, client *vault.Client, registry *prometheus.Registry, panicked func()) (*slack.App, error) {
+// newSlack returns the Slack app, with its endpoints if the settings say where the signing
+// secret is. Its commands are there in any case: in dev an event drives them without Slack.
+func newSlack(e *events.Engine, h *handler.Handler, settings Settings, client *vault.Client, registry prometheus.Registerer) (*slack.App, error) {
 	config := slack.Config{
 		AckAfter: settings.Slack.AckAfter,
 		// Nobody waits for a receiver that was acknowledged for: it may take as long as
 		// other work after a reply.
 		Timeout:  max(settings.EventTimeout, time.Minute),
 		Registry: registry,
-		OnPanic:  panicked,
+		OnPanic:  e.CountPanic,
 		Mount:    h.Mount,
 	}
 	if kv := settings.Slack.Secret; kv != nil {
@@ -35,5 +36,14 @@ func addSlack(e *events.Events, h *handler.Handler, settings Settings, client *v
 			return secret, read, err
 		}
 	}
-	return slack.New(e, config)
+	return slack.New(e.Events, config)
+}
+
+// admit returns what decides on Slack's events that come to POST /, nil where nothing is
+// signed.
+func (f *Function) admit(settings Settings) func(context.Context, event.Event) error {
+	if settings.Slack.Secret == nil {
+		return nil
+	}
+	return func(ctx context.Context, e event.Event) error { return f.slack.Admit(ctx, e) }
 }

@@ -28,7 +28,7 @@ func TestSlackIsThereWithItsSetting(t *testing.T) {
 		settings, err := coffeebuddy.Load()
 		is.NoErr(err)
 		var logs strings.Builder
-		f, err := coffeebuddy.NewFunction(settings, &logs)
+		f, err := coffeebuddy.NewFunction(settings, &logs, coffeebuddy.Features()...)
 		is.NoErr(err)
 		status := func(r *http.Request) int {
 			w := httptest.NewRecorder()

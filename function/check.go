@@ -78,7 +78,7 @@ func check() *result {
 	if err != nil {
 		return found
 	}
-	function, err := coffeebuddy.NewFunction(settings, io.Discard)
+	function, err := coffeebuddy.NewFunction(settings, io.Discard, coffeebuddy.Features()...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return found

@@ -49,7 +49,7 @@ func run(logs *logging.Writer) error {
 	if err != nil {
 		return err
 	}
-	function, err := coffeebuddy.NewFunction(settings, logs)
+	function, err := coffeebuddy.NewFunction(settings, logs, coffeebuddy.Features()...)
 	if err != nil {
 		return err
 	}

@@ -44,20 +44,3 @@ func (a *App) find(command, text string) registration {
 func isCommand(s string) bool {
 	return len(s) > 1 && s[0] == '/' && isPrintable(s) && !strings.Contains(s, " ")
 }
-
-// ping replies to show that the whole way works.
-func ping(context.Context, event.Event) (*event.Event, error) { return Ephemeral("pong"), nil }
-
-// echo replies with the text after its own name. Where there is a sink it is durable, and
-// shows that the way through the broker works.
-func echo(_ context.Context, e event.Event) (*event.Event, error) {
-	form, err := objectOf(e.Data())
-	if err != nil {
-		return nil, events.Permanent(errors.New("the data has no text"))
-	}
-	_, text, _ := strings.Cut(strings.TrimSpace(form.text("text")), " ")
-	if text = strings.TrimSpace(text); text == "" {
-		text = "Type something after echo."
-	}
-	return Ephemeral(text), nil
-}

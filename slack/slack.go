@@ -74,8 +74,8 @@ type App struct {
 // ErrNoVersion is the error that the secret has no such version.
 var ErrNoVersion = errors.New("there is no such version of the secret")
 
-// New registers the commands /coffee ping and /coffee echo and, where there is a secret, mounts the
-// routes. Call it before the function serves.
+// New returns an App without commands. Where there is a secret, it mounts the routes. Call
+// it before the function serves.
 func New(e *events.Events, config Config) (*App, error) {
 	config, err := withDefaults(config)
 	if err != nil {
@@ -92,7 +92,11 @@ func New(e *events.Events, config Config) (*App, error) {
 			Name: "read of Slack's signing secret", Timeout: readTimeout, Log: e.Log(), OnPanic: config.OnPanic,
 		}}
 	}
-	if err := a.registerCommands(); err != nil {
+	var whole []events.Option
+	if a.HasSink() { // a broker may deliver a command twice
+		whole = []events.Option{events.Deduplicate(trustAge)}
+	}
+	if err := e.On(commandType, a.delivered(a.command), whole...); err != nil {
 		return nil, err
 	}
 	a.requests = newRequests()
@@ -108,20 +112,6 @@ func New(e *events.Events, config Config) (*App, error) {
 		config.Mount("POST /slack/commands", a.serve(route{command, formType, commandLimit, a.commandOf})),
 		config.Mount("POST /slack/interactions", a.serve(route{interaction, formType, payloadLimit, a.interactionOf})),
 		config.Mount("POST /slack/events", a.serve(route{deliveredEvent, jsonType, payloadLimit, a.eventOf})),
-	)
-}
-
-// registerCommands registers the receiver of all commands, and the built-in commands.
-func (a *App) registerCommands() error {
-	var whole []events.Option
-	var echoing []Option
-	if a.HasSink() { // a broker may deliver a command twice
-		whole, echoing = []events.Option{events.Deduplicate(trustAge)}, []Option{Durable()}
-	}
-	return errors.Join(
-		a.events.On(commandType, a.delivered(a.command), whole...),
-		a.Command("/coffee ping", ping),
-		a.Command("/coffee echo", echo, echoing...),
 	)
 }
 

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/features/ping"
 	"coffeebuddy/handler"
 	"coffeebuddy/handler/handlertest"
 	"coffeebuddy/slack"
@@ -59,7 +60,7 @@ type Slack struct {
 	sent  []event.Event
 }
 
-// New returns a Slack whose app has some features. What differs from an app's usual
+// New returns a Slack whose app has some features, and /coffee ping and /coffee echo. What differs from an app's usual
 // configuration is what must: the secret, and the way to response URLs.
 func New(t testing.TB, features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
@@ -100,6 +101,9 @@ func build(t testing.TB, hasSink bool, change func(*slack.Config), features []fu
 	config.Mount = s.Mount
 	var err error
 	if s.App, err = slack.New(s.Events.Events, config); err != nil {
+		t.Fatal(err)
+	}
+	if err := ping.Register(s.App); err != nil {
 		t.Fatal(err)
 	}
 	for _, register := range features {

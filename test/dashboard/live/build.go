@@ -14,25 +14,25 @@ import (
 // registration is where coffeebuddy.go registers its features.
 const registration = "\tif app, err = addSlack("
 
-// build builds the program with one feature more, as its author would add it: a call in NewFunction, and a file. Without a
+// build builds the program with one feature more, as its author would add it: a line in features.go, and a file. Without a
 // feature there is nothing that fails, is sent again, or goes on after its answer.
 func build(ctx context.Context, dir string) (program string, err error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	wiring := filepath.Join(root, "coffeebuddy.go")
+	wiring := filepath.Join(root, "features.go")
 	text, err := os.ReadFile(wiring)
 	if err != nil {
 		return "", err
 	}
-	before, after, found := strings.Cut(string(text), registration)
+	before, after, found := strings.Cut(string(text), list)
 	if !found {
-		return "", errors.New("coffeebuddy.go registers Slack in another way than this program knows")
+		return "", errors.New("features.go has its list in another form than this program knows")
 	}
-	changed := filepath.Join(dir, "coffeebuddy.go")
-	call := "\tif err := addOrders(engine.Events); err != nil {\n\t\treturn nil, err\n\t}\n"
-	if err := os.WriteFile(changed, []byte(before+call+registration+after), 0o600); err != nil {
+	changed := filepath.Join(dir, "features.go")
+	line := "\t\tfunc(p Platform) error { return addOrders(p.Events) },\n"
+	if err := os.WriteFile(changed, []byte(before+list+line+after), 0o600); err != nil {
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
