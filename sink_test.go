@@ -35,7 +35,7 @@ func TestSinkIsThereWithItsSetting(t *testing.T) {
 		})
 		settings, err := coffeebuddy.Load()
 		is.NoErr(err)
-		f, err := coffeebuddy.NewFunction(settings, io.Discard)
+		f, err := coffeebuddy.NewFunction(settings, io.Discard, coffeebuddy.Features()...)
 		is.NoErr(err)
 		families, err := f.Metrics().Gather()
 		is.NoErr(err)

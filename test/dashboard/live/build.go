@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// registration is where coffeebuddy.go registers its features.
-const registration = "\tif app, err = addSlack("
+// list is where features.go begins its list of features.
+const list = "return []Feature{\n"
 
 // build builds the program with one feature more, as its author would add it: a line in features.go, and a file. Without a
 // feature there is nothing that fails, is sent again, or goes on after its answer.
