@@ -83,6 +83,7 @@ type Handler struct {
 	metrics *metrics
 	bodies  bodies
 
+	refusals refusals
 	decoding chan struct{} // holds one for each large body that is decoded
 
 	inFlight atomic.Int64 // requests

@@ -21,6 +21,9 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 	if !route.log.Enabled(r.Context(), route.level) {
 		return
 	}
+	if route.level >= slog.LevelInfo && isRefusal(w, code) && !h.refusals.first(refusal{route, code}) {
+		return
+	}
 	attrs := make([]slog.Attr, 0, 8)
 	attrs = append(attrs,
 		slog.String("method", method),

@@ -1,0 +1,27 @@
+package handler_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/matryer/is"
+)
+
+// TestRefusalsAreLoggedOnceInTenSeconds, and then counted: anybody can cause them.
+func TestRefusalsAreLoggedOnceInTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newFunction(t)
+		for range 1000 {
+			f.ask("GET", "/nowhere", "")
+		}
+		is.Equal(len(f.logs.lines(t)), 1)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		lines := f.logs.lines(t)
+		is.Equal(len(lines), 2)
+		is.Equal(lines[1]["msg"], "requests refused")
+		is.Equal(lines[1]["count"], 999.0)
+	})
+}
