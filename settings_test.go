@@ -30,8 +30,8 @@ func environment(t testing.TB, variables map[string]string) {
 }
 
 // noToken names all three ways to an identity.
-var noToken = coffeebuddy.Problem{
-	Variable: "VAULT_TOKEN", Why: "is not set: set it, or its _FILE variant, or log in with VAULT_ROLE",
+func noToken() coffeebuddy.Problem {
+	return coffeebuddy.Problem{Variable: "VAULT_TOKEN", Why: "is not set: set it, or its _FILE variant, or log in with VAULT_ROLE"}
 }
 
 // certificate is one that nobody has the key of.
@@ -74,7 +74,7 @@ func TestDefaults(t *testing.T) {
 	is.Equal(s.Sink, coffeebuddy.SinkSettings{})
 	is.Equal(s.Ledger, coffeebuddy.LedgerSettings{})
 	is.Equal(s.OAuth, coffeebuddy.OAuthSettings{})
-	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, noToken})
+	is.Equal(s.Vault.Wrong, []coffeebuddy.Problem{{"VAULT_ADDR", "is not set"}, noToken()})
 	is.Equal(s.Ory.Wrong, []coffeebuddy.Problem{{"ORY_BASE_URL", "is not set"}})
 }
 
@@ -143,7 +143,7 @@ func TestEachVariable(t *testing.T) {
 		{"COFFEEBUDDY_LOG_LEVEL", "", func(s coffeebuddy.Settings) any { return s.LogLevel }, slog.LevelInfo},
 		{"COFFEEBUDDY_EVENTS_IN_FLIGHT", "", func(s coffeebuddy.Settings) any { return s.EventsInFlight }, 32},
 		{"PORT", "{{ env:PORT }}", func(s coffeebuddy.Settings) any { return s.Port }, 8080},
-		{"VAULT_TOKEN", "{{ secret:coffeebuddy-vault:token }}", func(s coffeebuddy.Settings) any { return s.Vault.Wrong[1] }, noToken},
+		{"VAULT_TOKEN", "{{ secret:coffeebuddy-vault:token }}", func(s coffeebuddy.Settings) any { return s.Vault.Wrong[1] }, noToken()},
 		{"ORY_BASE_URL", "http://{{ configMap:ory:host }}/", func(s coffeebuddy.Settings) any { return s.Ory.Wrong[0].Why }, "is not set"},
 		{"COFFEEBUDDY_PORT", "1", func(s coffeebuddy.Settings) any { return fmt.Sprint(s.Port, s.Unknown) }, "8080 [COFFEEBUDDY_PORT]"},
 	} {
