@@ -113,25 +113,25 @@ func newIntrospection(s Settings, log *slog.Logger, panicked func()) (*ory.Intro
 
 // authorizer adapts an introspection to what the handler asks about a sender's token,
 // nil where events need no token. Without an Ory to ask nobody is let in.
-func authorizer(s Settings, introspection *ory.Introspection) func(context.Context, string) handler.Authorization {
+func authorizer(s Settings, introspection *ory.Introspection) func(context.Context, string) (handler.Authorization, string) {
 	switch {
 	case s.EventsScope == "":
 		return nil
 	case introspection == nil:
-		return func(context.Context, string) handler.Authorization { return handler.AuthorizationUnknown }
+		return func(context.Context, string) (handler.Authorization, string) { return handler.AuthorizationUnknown, "" }
 	}
-	return func(ctx context.Context, token string) handler.Authorization {
+	return func(ctx context.Context, token string) (handler.Authorization, string) {
 		permission, err := introspection.Permission(ctx, token)
 		if err != nil {
-			return handler.AuthorizationUnknown // it says why in the log, unless the sender has left or too many ask
+			return handler.AuthorizationUnknown, "" // it says why in the log, unless the sender has left or too many ask
 		}
 		switch permission {
 		case ory.Permitted:
-			return handler.Authorized
+			return handler.Authorized, introspection.Principal(token)
 		case ory.LacksScope:
-			return handler.InsufficientScope
+			return handler.InsufficientScope, ""
 		}
-		return handler.InvalidToken
+		return handler.InvalidToken, ""
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/ledger"
 	"coffeebuddy/logging"
 	"coffeebuddy/slack"
 	"coffeebuddy/vault"
@@ -35,8 +36,9 @@ type Function struct {
 	handler   *handler.Handler
 	slack     *slack.App
 	readiness *checks.Readiness
-	vault     *vault.Client // nil where its settings are wrong
-	debug     *http.Server  // listens once ListenDebug says so
+	ledger    *ledger.Ledger // nil where events are remembered in memory
+	vault     *vault.Client  // nil where its settings are wrong
+	debug     *http.Server   // listens once ListenDebug says so
 
 	dependencies []checks.Checker // what readiness asks
 }
@@ -56,25 +58,30 @@ func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Funct
 	if err != nil {
 		return nil, err
 	}
+	panicked := func() { f.engine.CountPanic() } // nothing is asked before there is an engine
+	clients, err := newClients(settings, f.metrics, log, panicked)
+	if err != nil {
+		return nil, err
+	}
+	f.vault = clients.vault
+	if f.ledger, err = newLedger(settings, clients.vault, sender, f.metrics, log); err != nil {
+		return nil, err
+	}
 	if f.engine, err = events.New(events.Config{
 		App:      settings.AppName,
 		InFlight: settings.EventsInFlight,
 		Timeout:  settings.EventTimeout,
 		Sender:   sender,
+		Ledger:   sharedLedger(f.ledger),
 		Registry: f.metrics,
 		Log:      log,
 	}); err != nil {
 		return nil, fmt.Errorf("build the events' engine: %w", err)
 	}
-	clients, err := newClients(settings, f.metrics, log, f.engine.CountPanic)
-	if err != nil {
-		return nil, err
-	}
-	f.vault = clients.vault
 	if err := f.serveHTTP(settings, clients); err != nil {
 		return nil, err
 	}
-	f.dependencies = clients.checkers()
+	f.dependencies = append(clients.checkers(), ledgerChecker(f.ledger)...)
 	for _, feature := range features {
 		if err := feature(f.platform(clients)); err != nil {
 			return nil, fmt.Errorf("register a feature: %w", err)
@@ -86,7 +93,7 @@ func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Funct
 		Grace:   settings.ReadyGrace,
 		Log:     log,
 		OnReady: func() { f.handler.Reached(handler.Ready) },
-		OnPanic: f.engine.CountPanic,
+		OnPanic: panicked,
 	}, f.dependencies...)
 	if err != nil {
 		return nil, err
@@ -129,6 +136,7 @@ func (f *Function) platform(clients clients) Platform {
 		Vault:    clients.vault,
 		Ory:      clients.ory,
 		Outgoing: clients.outgoing,
+		Ledger:   f.ledger,
 		Log:      f.engine.Log(),
 		Metrics:  f.metrics,
 		Mount:    f.handler.Mount,
@@ -183,6 +191,11 @@ func (f *Function) Drain() {
 func (f *Function) Wait(ctx context.Context) error {
 	defer func() { _ = f.debug.Close() }()
 	err := f.handler.Wait(ctx)
+	if f.ledger != nil {
+		if closeErr := f.ledger.Close(ctx); closeErr != nil {
+			f.log.Warn("the ledger could not be closed", "reason", closeErr.Error())
+		}
+	}
 	f.vault.Close(ctx)
 	return err
 }

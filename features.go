@@ -7,6 +7,7 @@ import (
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
 	"coffeebuddy/features/ping"
+	"coffeebuddy/ledger"
 	"coffeebuddy/ory"
 	"coffeebuddy/slack"
 	"coffeebuddy/vault"
@@ -34,6 +35,7 @@ type Platform struct {
 	Vault    *vault.Client  // secrets and dynamic credentials
 	Ory      *ory.Client    // any of the Ory server's APIs
 	Outgoing *ory.Outgoing  // HTTP clients whose requests carry an access token
+	Ledger   *ledger.Ledger // nil without COFFEEBUDDY_LEDGER, where there is no events.Transactional; see ledger.Tx
 	Log      *slog.Logger   // with a context of a receiver, its lines have the request's id and trace
 	Metrics  prometheus.Registerer
 

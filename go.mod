@@ -6,6 +6,7 @@ require (
 	github.com/cloudevents/sdk-go/v2 v2.16.2
 	github.com/hashicorp/vault/api v1.23.0
 	github.com/kelseyhightower/envconfig v1.4.0
+	github.com/lib/pq v1.12.3
 	github.com/matryer/is v1.4.1
 	github.com/ory/client-go v1.22.92
 	github.com/prometheus/client_golang v1.25.0

@@ -11,7 +11,7 @@ import (
 )
 
 // TestImports holds who may import whom: function → coffeebuddy → {handler, checks,
-// slack}, checks → {vault, ory}, handler → events and slack → events, which knows nobody
+// slack}, checks → {vault, ory}, handler → events, ledger → events and slack → events, which knows nobody
 // and no HTTP.
 func TestImports(t *testing.T) {
 	t.Parallel()
@@ -20,7 +20,7 @@ func TestImports(t *testing.T) {
 		banned []string // as a path, or a path and all below it
 	}{
 		{"coffeebuddy/events", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"coffeebuddy", "coffeebuddy/ledger", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 		}},
 		{"coffeebuddy/events/binding", []string{
@@ -31,8 +31,12 @@ func TestImports(t *testing.T) {
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
+		{"coffeebuddy/ledger", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
+		}},
 		{"coffeebuddy/handler", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"coffeebuddy", "coffeebuddy/ledger", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 			"github.com/cloudevents/sdk-go/v2/client", "github.com/cloudevents/sdk-go/v2/protocol",
 		}},
@@ -48,19 +52,19 @@ func TestImports(t *testing.T) {
 			"github.com",
 		}},
 		{"coffeebuddy/vault", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack",
+			"coffeebuddy", "coffeebuddy/ledger", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack",
 			"github.com/cloudevents", "github.com/ory", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
 		}},
 		{"coffeebuddy/ory", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/slack", "coffeebuddy/vault",
+			"coffeebuddy", "coffeebuddy/ledger", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/slack", "coffeebuddy/vault",
 			"github.com/cloudevents", "github.com/hashicorp", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
 		}},
 		{"coffeebuddy/checks", []string{
-			"coffeebuddy", "coffeebuddy/events", "coffeebuddy/handler", "coffeebuddy/function", "coffeebuddy/slack",
+			"coffeebuddy", "coffeebuddy/ledger", "coffeebuddy/events", "coffeebuddy/handler", "coffeebuddy/function", "coffeebuddy/slack",
 			"github.com/cloudevents", "github.com/kelseyhightower", "github.com/prometheus/client_golang/prometheus/promhttp",
 		}},
 		{"coffeebuddy/slack", []string{
-			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/vault",
+			"coffeebuddy", "coffeebuddy/ledger", "coffeebuddy/checks", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/vault",
 			"github.com/hashicorp", "github.com/ory", "github.com/kelseyhightower",
 		}},
 		{"coffeebuddy", []string{"coffeebuddy/function", "coffeebuddy/test", "knative.dev", "github.com/matryer"}},
@@ -104,7 +108,7 @@ func TestEventsKnowNoHTTP(t *testing.T) {
 func TestEnvironmentIsReadInOnePlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/events/sink", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
+	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/events/sink", "coffeebuddy/ledger", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
 		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)
@@ -140,6 +144,7 @@ func TestRootModuleStaysSmall(t *testing.T) {
 		"github.com/cloudevents/sdk-go/v2",
 		"github.com/hashicorp/vault/api",
 		"github.com/kelseyhightower/envconfig",
+		"github.com/lib/pq",
 		"github.com/matryer/is",
 		"github.com/ory/client-go",
 		"github.com/prometheus/client_golang",

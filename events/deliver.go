@@ -17,7 +17,7 @@ type delivery struct {
 	context  receiving
 	receiver *registration
 	event    event.Event
-	claim    *claim // nil if the receiver does not deduplicate
+	claim    Claim // nil if the receiver does not deduplicate
 	verdict  Verdict
 
 	mu      sync.Mutex
@@ -46,23 +46,22 @@ func (e *Events) deliverTo(ctx context.Context, c *Correlation, l *Limit, receiv
 		l.leave()
 		return Verdict{Outcome: UnknownType}, true
 	}
-	var taken *claim
-	if receiver.remember > 0 {
-		var earlier Verdict
-		if taken, earlier = e.claims.claim(keyOf(receiver.eventType, in.Source(), in.ID())); taken == nil {
-			l.leave()
-			return earlier, true
-		}
-	}
 	deadline, ok := ctx.Deadline() // that of a request has none
 	if !ok {
 		deadline = time.Now().Add(e.config.Timeout)
 	}
 	d := &delivery{
-		events: e, limit: l, receiver: receiver, event: in, claim: taken, instead: instead,
+		events: e, limit: l, receiver: receiver, event: in, instead: instead,
 		verdict: Verdict{Outcome: Failed}, // of a receiver that does not return
 	}
 	d.context.of(ctx, c, deadline)
+	if receiver.remember > 0 {
+		var earlier Verdict
+		if d.claim, earlier = e.claim(ctx, receiver, in, deadline, d.context.end); d.claim == nil {
+			l.leave()
+			return earlier, true
+		}
+	}
 	alarm := e.setAlarm(d, time.Until(deadline))
 	d.run()
 	e.stopAlarm(alarm)
@@ -79,7 +78,7 @@ func (d *delivery) run() {
 			d.events.panicked(&d.context, p)
 		}
 		if d.claim != nil {
-			d.events.claims.settle(d.claim, d.verdict, d.receiver)
+			d.verdict = d.events.settle(&d.context, d.claim, d.verdict, d.receiver)
 		}
 		d.context.end()
 		d.limit.leave()
@@ -93,7 +92,11 @@ func (d *delivery) run() {
 
 // receive has the receiver receive, and returns the verdict that it makes.
 func (d *delivery) receive() Verdict {
-	reply, err := d.receiver.receive(&d.context, d.event)
+	ctx := context.Context(&d.context)
+	if d.claim != nil {
+		ctx = d.claim.Context(ctx)
+	}
+	reply, err := d.receiver.receive(ctx, d.event)
 	switch {
 	case err != nil:
 		return verdictOf(&d.context, err)

@@ -93,13 +93,13 @@ func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option, a
 				return nil, Verdict{Outcome: Failed}
 			}
 		}
+		if err := e.checkOptions(&this); err != nil {
+			return nil, Verdict{Outcome: Failed}
+		}
 		receiver = &this
 	}
 	return func() {
 		if v, ok := e.deliver(ctx, c, l, receiver, in, answer); ok {
-			if v.Outcome == Duplicate {
-				v.Reply = copyOf(v.Reply) // others may get the remembered one as well
-			}
 			answer(v)
 		}
 	}, Verdict{}

@@ -31,6 +31,7 @@ type Config struct {
 	InFlight int           // concurrency limit: receivers at a time, in each Limit. 0 stands for 32
 	Timeout  time.Duration // deadline of one receiver. 0 stands for 10 s
 	Sender   Sender        // what Send sends with. Nil: Send returns ErrNoSink
+	Ledger   Ledger        // remembers events for receivers that deduplicate. Nil: a Memory, of this process alone
 
 	Registry prometheus.Registerer // where the metrics are registered. Nil: nowhere
 	Log      *slog.Logger          // nil discards
@@ -47,7 +48,8 @@ type Events struct {
 
 	limit    *Limit   // of Enter
 	limits   []*Limit // all of them
-	claims   claims
+	ledger   Ledger
+	shared   bool // the ledger is the host's, and its records outlive the process
 	tasks    tasks
 	alarms   sync.Pool   // of *alarm
 	accepted atomic.Bool // an event was
@@ -86,9 +88,13 @@ func New(config Config) (*Engine, error) {
 		source:    "//coffeebuddy/" + url.PathEscape(config.App),
 		logger:    slog.New(correlated{config.Log.Handler()}),
 		receivers: make(map[string]*registration),
-		claims:    claims{byKey: make(map[claimKey]*claim)},
+		ledger:    config.Ledger,
+		shared:    config.Ledger != nil,
 		tasks:     tasks{running: make(map[*task]bool)},
 		onFirst:   func() {},
+	}
+	if !e.shared {
+		e.ledger = NewMemory()
 	}
 	e.limit = e.NewLimit()
 	var err error
@@ -136,11 +142,25 @@ var ErrNoSink = errors.New("no sink is configured to send events to: K_SINK is n
 // HasSink reports whether there is a sink to send events to.
 func (e *Events) HasSink() bool { return e.config.Sender != nil }
 
-// Send sends an event to the sink and returns once the sink has taken it. An event without an
+// senderKey is the context key of a Sender that stands in for the sink.
+type senderKey struct{}
+
+// WithSender returns a context whose events are sent by s instead of the sink: by a ledger, into
+// the outbox of its transaction.
+func WithSender(ctx context.Context, s Sender) context.Context {
+	return context.WithValue(ctx, senderKey{}, s)
+}
+
+// Send sends an event to the sink and returns once the sink has taken it. With the context of a
+// [Transactional] receiver it is sent once the transaction is committed. An event without an
 // id, a source or a time is given one, and the trace of ctx. An event that no receiver would
 // accept is an error, and is not sent.
 func (e *Events) Send(ctx context.Context, out event.Event) error {
-	if !e.HasSink() {
+	sender := e.config.Sender
+	if own, ok := ctx.Value(senderKey{}).(Sender); ok {
+		sender = own
+	}
+	if sender == nil {
 		return ErrNoSink
 	}
 	var trace string
@@ -151,5 +171,5 @@ func (e *Events) Send(ctx context.Context, out event.Event) error {
 	if err != nil {
 		return fmt.Errorf("send an event: %w", err)
 	}
-	return e.config.Sender.Send(ctx, out)
+	return sender.Send(ctx, out)
 }

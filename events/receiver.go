@@ -30,6 +30,8 @@ type registration struct {
 	receive   Receiver
 	remember  time.Duration // how long its answers are kept for duplicates, 0 for not
 	once      bool          // whatever became of it, a duplicate does not run again
+
+	transactional bool // what it writes is committed with the record of its event
 }
 
 // An Option is about one receiver, or one event for it; see [Events.On] and
@@ -53,24 +55,40 @@ func (e *Events) On(eventType string, receiver Receiver, options ...Option) erro
 			return fmt.Errorf("register a receiver for %s: %w", eventType, err)
 		}
 	}
+	if err := e.checkOptions(r); err != nil {
+		return fmt.Errorf("register a receiver for %s: %w", eventType, err)
+	}
 	e.receivers[eventType] = r
 	return nil
 }
 
-// Deduplicate makes a receiver handle each event once, as far as this process
-// remembers: the same source and id again, within age after the answer, gets that
-// answer without the receiver, with the header Idempotent-Replayed: true. While the
-// receiver still runs it gets 409, which Knative's brokers retry.
+// checkOptions returns an error for options that cannot be had together, or here.
+func (e *Events) checkOptions(r *registration) error {
+	switch {
+	case r.transactional && !e.shared:
+		return errors.New("transactional: no ledger is configured: COFFEEBUDDY_LEDGER is not set")
+	case r.transactional && r.once:
+		return errors.New("transactional: an effect that is rolled back has not come once")
+	}
+	return nil
+}
+
+// Deduplicate makes a receiver idempotent: the same source and id again, within age after the
+// response, gets that response without the receiver, with the header Idempotent-Replayed: true.
+// While the receiver still runs it gets 409, which Knative's brokers retry. With other data it
+// gets 422, outcome [Mismatch], once the first is remembered. Events of senders that have
+// authenticated as different principals are different events.
 //
 // Only an accepted event is remembered, with its reply. One that was refused, failed
 // or timed out has had no effect that counts, and may run again: a permanent refusal
 // too, since who sends it again from a dead-letter sink has mended something. A
 // receiver that accepts after its deadline is remembered all the same.
 //
-// It holds within one process, in bounds: 10,000 events and 8 MiB for all
-// receivers together, the oldest answers going first. A reply over 1 MiB is not
-// kept. Other replicas, and this one after a restart, know nothing of it: an effect
-// that must never come twice needs a key in the database that it goes to.
+// Without a ledger (COFFEEBUDDY_LEDGER) it holds within one process and its bounds, see
+// [Memory]; a reply over 1 MiB is not kept, and its event may run again. With one it holds for
+// all pods, each event is received at most once per lease, and the duplicate of an event whose
+// reply is over 64 KiB gets 204. If the ledger cannot be asked, events get 503 with Retry-After.
+// In both cases a receiver whose pod dies halfway runs again: see [Transactional].
 func Deduplicate(age time.Duration) Option {
 	return func(r *registration) error {
 		if age <= 0 {
@@ -87,6 +105,19 @@ func Deduplicate(age time.Duration) Option {
 func Once(age time.Duration) Option {
 	return func(r *registration) error {
 		r.once = true
+		return Deduplicate(age)(r)
+	}
+}
+
+// Transactional is [Deduplicate] for a receiver that writes to the database of the ledger. The
+// transaction is in its context, see coffeebuddy/ledger.Tx: what it writes there, the events that
+// it sends with [Events.Send], and the record that its event was received are committed together,
+// or not at all. So they take effect exactly once. What it does elsewhere does not.
+//
+// It needs a ledger, and is an error of [Events.On] without one. It cannot be had with [Once].
+func Transactional(age time.Duration) Option {
+	return func(r *registration) error {
+		r.transactional = true
 		return Deduplicate(age)(r)
 	}
 }

@@ -23,8 +23,8 @@ const (
 // Web Tokens have one to four thousand.
 const bearerLimit = 8 << 10
 
-// authorized reports whether the sender may send events, or how to refuse.
-func (h *Handler) authorized(r *http.Request) (refusal answer, ok bool) {
+// authorized reports whether the sender may send events, and as whom, or how to refuse.
+func (h *Handler) authorized(w *response, r *http.Request) (refusal answer, ok bool) {
 	if h.config.EventsScope == "" {
 		return answer{}, true
 	}
@@ -34,7 +34,7 @@ func (h *Handler) authorized(r *http.Request) (refusal answer, ok bool) {
 	}
 	authorization := InvalidToken
 	if token, ok := bearerToken(credentials); ok {
-		authorization = h.config.Authorize(r.Context(), token)
+		authorization, w.principal = h.config.Authorize(r.Context(), token)
 	}
 	switch authorization {
 	case Authorized:

@@ -19,11 +19,11 @@ import (
 func guarded(t *testing.T, asked *[]string) function {
 	return newFunction(t, func(c *config) {
 		c.EventsScope = "events"
-		c.Authorize = func(_ context.Context, token string) handler.Authorization {
+		c.Authorize = func(_ context.Context, token string) (handler.Authorization, string) {
 			*asked = append(*asked, token)
 			return map[string]handler.Authorization{
-				"good": handler.Authorized, "bad": handler.InvalidToken, "narrow": handler.InsufficientScope,
-			}[strings.TrimRight(token, "=")]
+				"good": handler.Authorized, "other": handler.Authorized, "bad": handler.InvalidToken, "narrow": handler.InsufficientScope,
+			}[strings.TrimRight(token, "=")], token
 		}
 	})
 }
@@ -136,13 +136,13 @@ func TestAuthorizationTakesNoPlace(t *testing.T) {
 	f := newFunction(t, func(c *config) {
 		c.EventsInFlight = 1
 		c.EventsScope = "events"
-		c.Authorize = func(_ context.Context, token string) handler.Authorization {
+		c.Authorize = func(_ context.Context, token string) (handler.Authorization, string) {
 			if token == "good" {
-				return handler.Authorized
+				return handler.Authorized, ""
 			}
 			waiting <- struct{}{}
 			<-answer
-			return handler.InvalidToken
+			return handler.InvalidToken, ""
 		}
 	})
 	send := func(token string) int {

@@ -39,6 +39,8 @@ type response struct {
 	event    eventName    // of an event that was understood
 	early    bool         // it is flushed before its handler returns
 	answered bool         // it was counted and logged
+
+	principal string // whose token the request has, "" if that is not known
 }
 
 // Unwrap is for http.ResponseController.

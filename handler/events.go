@@ -44,7 +44,11 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 		answerOf(events.OverloadedVerdict()).sendTo(resp)
 		return
 	}
-	v, ok := slot.Deliver(r.Context(), &resp.Correlation, e, func(v events.Verdict) {
+	ctx := r.Context()
+	if resp.principal != "" {
+		ctx = events.WithPrincipal(ctx, resp.principal)
+	}
+	v, ok := slot.Deliver(ctx, &resp.Correlation, e, func(v events.Verdict) {
 		resp.flush(answerOf(v).sendTo)
 		h.answered(resp, r)
 	})
@@ -59,7 +63,7 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 // answer that refuses it. Release the body in any case.
 func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain bool, body body, refusal *answer) {
 	// Authorize first: unauthenticated clients learn nothing and hold no slot.
-	if refusal, ok := h.authorized(r); !ok {
+	if refusal, ok := h.authorized(w, r); !ok {
 		return e, false, body, &refusal
 	}
 	mode, err := binding.ModeOf(r.Header)

@@ -60,9 +60,10 @@ type Config struct {
 	MemoryLimit int64
 
 	// EventsScope is the OAuth2 scope that the bearer token of POST / must have, and
-	// Authorize says whether it has. "": anybody may send events.
+	// Authorize says whether it has, and whose token it is, "" if that is not known: events of
+	// different principals are no duplicates of each other. "": anybody may send events.
 	EventsScope string
-	Authorize   func(ctx context.Context, token string) Authorization
+	Authorize   func(ctx context.Context, token string) (Authorization, string)
 
 	// Admit says whether an event of a com.slack.* type may be received at POST /, where no
 	// token vouches for it: nil admits it, and any error is treated like one of its receiver.

@@ -48,6 +48,7 @@ type config struct {
 	handler.Config
 	EventsInFlight int
 	Timeout        time.Duration
+	Ledger         events.Ledger
 }
 
 func newFunction(t testing.TB, change ...func(*config)) function {
@@ -68,7 +69,7 @@ func newFunction(t testing.TB, change ...func(*config)) function {
 	}
 	var err error
 	if f.Engine, err = events.New(events.Config{
-		App: config.App, InFlight: config.EventsInFlight, Timeout: config.Timeout, Registry: config.Registry, Log: config.Log,
+		App: config.App, InFlight: config.EventsInFlight, Timeout: config.Timeout, Ledger: config.Ledger, Registry: config.Registry, Log: config.Log,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package ory
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"math"
@@ -31,6 +32,13 @@ func parseIntrospected(body []byte) (introspected, error) {
 		return introspected{}, fault.New(fault.BadResponse, "introspection did not answer as Ory does")
 	}
 	return introspected{active == "true", members}, nil
+}
+
+// principal returns whose token it is. Both members are hashed as the JSON that they are, which
+// cannot be mixed up, and is as long as the server likes.
+func (t introspected) principal() string {
+	sum := sha256.Sum256([]byte(string(t.members["client_id"]) + string(t.members["sub"])))
+	return string(sum[:])
 }
 
 // unreadable is the server's fault: of a member that is needed, the response has

@@ -99,6 +99,7 @@ type Introspection struct {
 type answer struct {
 	asks       single.Work // one question at a time
 	permission Permission
+	principal  string    // whose token it is, "" if it is not permitted
 	err        error     // of the last question
 	until      time.Time // when it is too old; zero before the first answer
 	refresh    time.Time // when a positive one is asked for again
@@ -186,6 +187,18 @@ func (i *Introspection) Permission(ctx context.Context, token string) (Permissio
 	return a.permission, nil
 }
 
+// Principal returns whose token it is, as a hash of Ory's client_id and sub: the same for all
+// tokens of one client and subject. It answers from the cache, and is "" for a token that
+// [Introspection.Permission] has not just permitted.
+func (i *Introspection) Principal(token string) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if a := i.answers[sha256.Sum256([]byte(token))]; a != nil {
+		return a.principal
+	}
+	return ""
+}
+
 // ask starts a question about a token, or joins the one under way. The lock is held.
 func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answer, token string) (answered <-chan struct{}) {
 	known, slots := a.permission == Permitted, i.unknown
@@ -193,9 +206,8 @@ func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answe
 		slots = i.known
 	}
 	var (
-		permission Permission
-		asked      time.Time
-		until      time.Time
+		told  finding
+		asked time.Time
 	)
 	return a.asks.Start(ctx, func(ctx context.Context) (err error) {
 		select {
@@ -205,7 +217,7 @@ func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answe
 			return errBusy
 		}
 		asked = time.Now()
-		permission, until, err = i.introspect(ctx, token, known, asked)
+		told, err = i.introspect(ctx, token, known, asked)
 		return err
 	}, func(err error) {
 		i.mu.Lock()
@@ -216,7 +228,7 @@ func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answe
 		a.err = err
 		switch {
 		case err == nil:
-			a.permission, a.until, a.refresh = permission, until, asked.Add(refreshAfter)
+			a.permission, a.principal, a.until, a.refresh = told.permission, told.principal, told.until, asked.Add(refreshAfter)
 			if !a.until.After(a.refresh) {
 				a.refresh = a.until // it ends with its token
 			}
@@ -275,11 +287,18 @@ func (a *answer) gone(now time.Time) bool {
 	return !now.Before(a.until)
 }
 
-// introspect asks about a token, and returns until when the answer holds.
-func (i *Introspection) introspect(ctx context.Context, token string, known bool, asked time.Time) (Permission, time.Time, error) {
+// A finding is what Ory's answer about a token means, and until when it holds.
+type finding struct {
+	permission Permission
+	until      time.Time
+	principal  string
+}
+
+// introspect asks about a token.
+func (i *Introspection) introspect(ctx context.Context, token string, known bool, asked time.Time) (finding, error) {
 	t, err := i.question(ctx, url.Values{"token": {token}})
 	if err != nil {
-		return NotPermitted, asked, err
+		return finding{NotPermitted, asked, ""}, err
 	}
 	refused := asked.Add(refusedFor)
 	if !t.active {
@@ -291,34 +310,34 @@ func (i *Introspection) introspect(ctx context.Context, token string, known bool
 		if !known {
 			since = since.Add(-i.config.TTL)
 		}
-		return NotPermitted, refused, i.readySince(ctx, since)
+		return finding{NotPermitted, refused, ""}, i.readySince(ctx, since)
 	}
 	permission, end, err := t.judge(i.config.Scope, i.config.Audience, asked)
 	switch {
 	case err != nil:
-		return NotPermitted, asked, err
+		return finding{NotPermitted, asked, ""}, err
 	case permission == Permitted:
-		return Permitted, earlier(end, asked.Add(grantedFor)), nil
+		return finding{Permitted, earlier(end, asked.Add(grantedFor)), t.principal()}, nil
 	case permission == LacksScope && t.wildcard():
-		return i.wildcard(ctx, token, end, asked)
+		return i.wildcard(ctx, token, t.principal(), end, asked)
 	}
 	if permission == NotPermitted && t.untimely(asked) {
 		i.complain(asked)
 	}
-	return permission, refused, nil
+	return finding{permission, refused, ""}, nil
 }
 
 // wildcard asks whether a granted scope such as events.* covers the one that is needed:
 // how Hydra reads it depends on its own configuration (strategies.scope).
-func (i *Introspection) wildcard(ctx context.Context, token string, end, asked time.Time) (Permission, time.Time, error) {
+func (i *Introspection) wildcard(ctx context.Context, token string, principal string, end, asked time.Time) (finding, error) {
 	t, err := i.question(ctx, url.Values{"token": {token}, "scope": {i.config.Scope}})
 	switch {
 	case err != nil:
-		return NotPermitted, asked, err
+		return finding{NotPermitted, asked, ""}, err
 	case t.active:
-		return Permitted, earlier(end, asked.Add(grantedFor)), nil
+		return finding{Permitted, earlier(end, asked.Add(grantedFor)), principal}, nil
 	}
-	return LacksScope, asked.Add(refusedFor), nil
+	return finding{LacksScope, asked.Add(refusedFor), ""}, nil
 }
 
 // earlier returns the earlier of two times, of which the first may be zero for none.

@@ -1,0 +1,136 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"database/sql/driver"
+
+	"github.com/lib/pq"
+)
+
+const (
+	// idleTime is how long a connection that is not in use stays open.
+	idleTime = time.Minute
+
+	// cancelGrace is how long a statement whose context has ended may take to be cancelled by
+	// the server, before its connection is cut.
+	cancelGrace = 250 * time.Millisecond
+)
+
+// where says where a database is, and how it is connected to.
+type where struct {
+	host, database, sslmode, sslrootcert string
+	port                                 uint16
+}
+
+func whereOf(u *url.URL) (where, error) {
+	w := where{
+		host: u.Hostname(), port: 5432, database: strings.TrimPrefix(u.Path, "/"),
+		sslmode: u.Query().Get("sslmode"), sslrootcert: u.Query().Get("sslrootcert"),
+	}
+	if w.database == "" {
+		return where{}, errors.New("the URL names no database")
+	}
+	if text := u.Port(); text != "" {
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return where{}, errors.New("the URL's port is not one")
+		}
+		w.port = uint16(port)
+	}
+	if w.sslmode == "" {
+		w.sslmode = "verify-full"
+	}
+	if w.sslrootcert == "" {
+		w.sslrootcert = "system" // and no file of the home directory
+	}
+	switch w.sslmode {
+	case "disable", "require", "verify-ca", "verify-full":
+		return w, nil
+	}
+	return where{}, errors.New("the URL's sslmode is not disable, require, verify-ca or verify-full")
+}
+
+// open returns a pool. It connects when it is used.
+func (l *Ledger) open(credentials Credentials) *sql.DB {
+	db := sql.OpenDB(connector{l, credentials})
+	db.SetMaxOpenConns(l.config.Connections)
+	db.SetMaxIdleConns(l.config.Connections)
+	db.SetConnMaxIdleTime(idleTime)
+	return db
+}
+
+// A connector connects with one pair of credentials.
+type connector struct {
+	ledger      *Ledger
+	credentials Credentials
+}
+
+// Connect implements driver.Connector.
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	l := c.ledger
+	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	connector, err := pq.NewConnectorConfig(pq.Config{
+		Host: l.where.host, Port: l.where.port, Database: l.where.database,
+		User: c.credentials.User, Password: c.credentials.Password,
+		SSLMode: pq.SSLMode(l.where.sslmode), SSLRootCert: l.where.sslrootcert, SSLSNI: true,
+		ApplicationName:  l.config.App,
+		ConnectTimeout:   l.config.Timeout,
+		BinaryParameters: true, // one round trip for a statement with parameters
+		Runtime: map[string]string{
+			// What a pod that was killed, or cut off, leaves behind holds its locks no longer.
+			"idle_in_transaction_session_timeout": milliseconds(l.config.Receiver + 5*time.Second),
+			"statement_timeout":                   milliseconds(l.config.Receiver + 5*time.Second),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	connector.Dialer(&dialer{})
+	return connector.Connect(ctx)
+}
+
+// Driver implements driver.Connector.
+func (connector) Driver() driver.Driver { return pq.Driver{} }
+
+// A dialer is of one connection of lib/pq's. When the context of a statement ends, lib/pq
+// dials once more, to ask the server to cancel it, and goes on waiting for the server on the
+// first connection: for ever, if the network is cut. So the second call gives the first
+// connection a deadline.
+type dialer struct {
+	dialer net.Dialer
+	first  atomic.Pointer[net.Conn]
+}
+
+// DialContext implements pq.DialerContext.
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if first := d.first.Load(); first != nil {
+		_ = (*first).SetDeadline(time.Now().Add(cancelGrace)) // that it was closed is fine, too
+		return d.dialer.DialContext(ctx, network, address)
+	}
+	conn, err := d.dialer.DialContext(ctx, network, address)
+	if err == nil {
+		d.first.Store(&conn)
+	}
+	return conn, err
+}
+
+// Dial implements pq.Dialer. lib/pq calls DialContext in its stead.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
+}
+
+// DialTimeout implements pq.Dialer.
+func (d *dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.DialContext(ctx, network, address)
+}

@@ -1,0 +1,154 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"coffeebuddy/events"
+	"coffeebuddy/internal/fault"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// A Transaction is what a receiver may do with the transaction of its event. It is what
+// *sql.Tx can do but commit and roll back, and what sqlc calls DBTX. Parameters of type []byte
+// are sent in binary: pass JSON as a string.
+type Transaction interface {
+	ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+	QueryContext(ctx context.Context, query string, arguments ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row
+}
+
+// Tx returns the transaction of the event that is being received with ctx. It begins at the
+// first call. What is written with it is committed when the receiver has accepted the event,
+// together with the record of that, and rolled back in any other case: if the receiver returns
+// an error or panics, if its deadline passes or its pod dies. So it takes effect exactly once.
+//
+// Without a transaction the error is [events.ErrNoTransaction]: the receiver was not
+// registered with [events.Transactional], or is done.
+func Tx(ctx context.Context) (Transaction, error) {
+	t, ok := ctx.Value(transactionKey{}).(*transaction)
+	if !ok {
+		return nil, events.ErrNoTransaction
+	}
+	return t.begin()
+}
+
+type transactionKey struct{}
+
+// A transaction is begun when it is first asked for, so that a receiver that writes nothing
+// costs no round trip.
+type transaction struct {
+	claim *claim
+	ctx   context.Context //nolint:containedctx // it is the receiver's, and the transaction ends with it
+
+	mu     sync.Mutex
+	tx     *sql.Tx
+	over   bool
+	outbox int // events in the outbox
+}
+
+// context returns the receiver's context with the transaction.
+func (t *transaction) context(ctx context.Context) context.Context {
+	t.ctx = ctx
+	ctx = context.WithValue(ctx, transactionKey{}, t)
+	return events.WithSender(ctx, t)
+}
+
+func (t *transaction) begin() (*sql.Tx, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.over {
+		return nil, events.ErrNoTransaction
+	}
+	if t.tx != nil {
+		return t.tx, nil
+	}
+	err := t.claim.ledger.with(t.ctx, func(ctx context.Context, db *sql.DB) (err error) {
+		t.tx, err = db.BeginTx(ctx, nil)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("begin a transaction: %w", err)
+	}
+	return t.tx, nil
+}
+
+// Send implements [events.Sender]: the event is sent once the transaction is committed, and
+// never if it is not.
+func (t *transaction) Send(ctx context.Context, e event.Event) error {
+	l := t.claim.ledger
+	if l.config.Sender == nil {
+		return events.ErrNoSink
+	}
+	tx, err := t.begin()
+	if errors.Is(err, events.ErrNoTransaction) {
+		return l.config.Sender.Send(ctx, e) // a task that goes on after the receiver
+	}
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ($1, $2, $3)`,
+		l.config.App, e.Source(), events.AppendEvent(nil, e))
+	if err != nil {
+		return fmt.Errorf("write an event to the outbox: %w", classify(err))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.outbox++
+	return nil
+}
+
+// settle settles the claim in the transaction, if that was begun, and commits.
+func (t *transaction) settle(ctx context.Context, record []byte) (begun bool, err error) {
+	t.mu.Lock()
+	t.over = true
+	tx := t.tx
+	t.mu.Unlock()
+	if tx == nil {
+		return false, nil
+	}
+	c, l := t.claim, t.claim.ledger
+	defer l.metrics.observe(operationCommit, time.Now())
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	result, err := tx.ExecContext(ctx, settleStatement, c.key, c.owner, record, c.request.Keep.Seconds())
+	if err != nil {
+		l.metrics.count(failed)
+		return true, fmt.Errorf("settle a claim in its transaction: %w", t.problem(err))
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		l.metrics.count(lost)
+		return true, events.ErrLost
+	}
+	if err := tx.Commit(); err != nil {
+		l.metrics.count(failed)
+		return true, fmt.Errorf("commit a transaction: %w", t.problem(err))
+	}
+	if t.outbox > 0 {
+		l.drain()
+	}
+	return true, nil
+}
+
+// problem returns why a transaction failed. One that the end of its context has rolled back
+// says only that it is done.
+func (t *transaction) problem(err error) error {
+	if errors.Is(err, sql.ErrTxDone) && t.ctx.Err() != nil {
+		return fault.New(fault.Timeout, "the receiver's deadline passed, or its claim was lost")
+	}
+	return classify(err)
+}
+
+func (t *transaction) rollback() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.tx != nil {
+		_ = t.tx.Rollback()
+	}
+}
