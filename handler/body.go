@@ -35,9 +35,9 @@ const (
 	firstByteTimeout = time.Second
 
 	// bodyRate is how fast a body must arrive, in bytes per second, and bodySlack how far it may
-	// be behind: a packet that is lost is sent again within that time.
+	// be behind: a packet that is lost is sent again, and a busy sender goes on, within that time.
 	bodyRate  = 70_000
-	bodySlack = 2 * time.Second
+	bodySlack = 5 * time.Second
 )
 
 var (

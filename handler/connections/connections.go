@@ -228,7 +228,7 @@ func (l *Listener) Drain() {
 		if c.phaseNow() == header {
 			l.drop(c)
 		} else {
-			_ = c.Conn.SetReadDeadline(end)
+			_ = c.SetReadDeadline(end)
 		}
 		c = next
 	}
@@ -250,7 +250,7 @@ func (l *Listener) Collect(metrics chan<- prometheus.Metric) {
 }
 
 // A phase is what a connection does.
-type phase int
+type phase int32
 
 const (
 	header  phase = iota // it waits for a request, or for the rest of its header
@@ -339,7 +339,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return c.Conn.Read(p)
 	}
 	if end := c.of.draining.Load(); end != nil {
-		_ = c.Conn.SetReadDeadline(*end)
+		_ = c.SetReadDeadline(*end)
 	}
 	n, err := c.Conn.Read(p)
 	if !c.ended && c.phaseNow() == header && !c.scan(p[:n]) {
@@ -393,7 +393,7 @@ func (c *conn) refuse() error {
 	_, _ = io.WriteString(c, response)
 	if c.CloseWrite() == nil {
 		// Unread bytes would have the kernel reset the connection, and the response with it.
-		_ = c.Conn.SetReadDeadline(time.Now().Add(refuseTimeout))
+		_ = c.SetReadDeadline(time.Now().Add(refuseTimeout))
 		_, _ = io.CopyN(io.Discard, c.Conn, refuseBytes)
 	}
 	return errTooManyFields

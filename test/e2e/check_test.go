@@ -33,7 +33,8 @@ func TestCheckFromInsideThePod(t *testing.T) {
 		command.Env = settings
 		var out bytes.Buffer
 		command.Stdout, command.Stderr = &out, &out
-		_ = command.Run() // its exit code says it
+		_ = command.Run() // the exit code is what counts
+
 		is.True(!strings.Contains(out.String(), "hvs.") && !strings.Contains(out.String(), "eyJ")) // no token
 		return command.ProcessState.ExitCode(), out.String()
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -171,9 +172,7 @@ func TestLoginsThatAreRefused(t *testing.T) {
 	now := time.Now().Unix()
 	claims := func(change map[string]any) devstack.Secret {
 		claims := map[string]any{"sub": devstack.ServiceAccount, "aud": devstack.LoginAudience, "iat": now, "nbf": now, "exp": now + 600}
-		for name, value := range change {
-			claims[name] = value
-		}
+		maps.Copy(claims, change)
 		return issuer.Sign(claims)
 	}
 	for name, test := range map[string]struct {

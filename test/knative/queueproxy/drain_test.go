@@ -52,7 +52,7 @@ func TestDrainLosesNothing(t *testing.T) {
 		rounded(time.Unix(0, going.left.Load()).Sub(signalled)), late)
 }
 
-// TestDrainFinishesWhatIsInFlight stops the only pod while it has an event that takes five seconds.
+// TestDrainFinishesWhatIsInFlight stops the only pod while it has an event that takes a second.
 func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -64,7 +64,7 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	answered := make(chan error, 1)
 	ctx := t.Context()
 	go func() {
-		pause(ctx, 5*time.Second) // real time: it is what the event takes
+		pause(ctx, time.Second) // real time: it is what the event takes
 		call.write(t, lastPart)
 		var err error
 		a, err = call.answer()
