@@ -53,6 +53,7 @@ func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Funct
 	for _, name := range settings.Unknown {
 		log.Warn("unknown setting", "variable", name)
 	}
+	warnOpen(settings, log)
 	f := &Function{log: log, debug: newDebugServer(settings, log), metrics: prometheus.NewRegistry()}
 	sender, err := newSender(settings.Sink, f.metrics)
 	if err != nil {

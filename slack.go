@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"coffeebuddy/events"
@@ -46,4 +47,13 @@ func (f *Function) admit(settings Settings) func(context.Context, event.Event) e
 		return nil
 	}
 	return func(ctx context.Context, e event.Event) error { return f.slack.Admit(ctx, e) }
+}
+
+// warnOpen says once what anybody who reaches POST / can do, because the environment is dev,
+// which is what an unset COFFEEBUDDY_ENVIRONMENT stands for.
+func warnOpen(settings Settings, log *slog.Logger) {
+	if settings.Environment == "dev" && settings.Slack.Secret == nil && settings.EventsScope == "" {
+		log.Warn("any sender of POST / may send events in Slack's name, such as commands of any user",
+			"variable", "COFFEEBUDDY_ENVIRONMENT", "why", "it is dev, and neither a Slack secret nor an events scope is set")
+	}
 }

@@ -43,6 +43,8 @@ func TestSlackIsThereWithItsSetting(t *testing.T) {
 			"Ce-Specversion": {"1.0"}, "Ce-Id": {"1"}, "Ce-Source": {"/s"}, "Ce-Type": {"com.slack.command"}, "Content-Type": {"application/json"},
 		}
 		is.Equal(status(r), test.event) // without Slack, and unsigned
+		open := settings.Environment == "dev" && settings.Slack.Secret == nil
+		is.Equal(strings.Contains(logs.String(), "COFFEEBUDDY_ENVIRONMENT"), open) // a warning says what is open
 		is.True(!strings.Contains(logs.String(), "canary"))
 		is.True(!strings.Contains(logs.String(), "secret/slack"))
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -163,8 +164,22 @@ func handleMetrics(registry *prometheus.Registry, log *slog.Logger) http.Handler
 		// One who does not read keeps its place no longer than this. Where the
 		// connection has no deadlines, in a test, there is no place to keep.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
+		r.Header.Set("Accept-Encoding", codingOf(r.Header.Values("Accept-Encoding")))
 		show.ServeHTTP(w, r)
 	})
+}
+
+// codingOf returns the content coding of a scrape. promhttp logs an error for each request
+// that accepts neither of its two, and sends it identity all the same.
+func codingOf(accepted []string) string {
+	for coding := range strings.SplitSeq(strings.Join(accepted, ","), ",") {
+		name, parameters, _ := strings.Cut(coding, ";")
+		_, quality, _ := strings.Cut(parameters, "q=")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") && (quality == "" || strings.Trim(quality, "0. ") != "") {
+			return "gzip"
+		}
+	}
+	return "identity"
 }
 
 // methodOf returns a method as a label: a standard one, or "unknown".
