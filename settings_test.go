@@ -223,6 +223,7 @@ func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 		"K_CE_OVERRIDES": {
 			"canary", `["canary"]`, `{"extensions":"canary"}`, `{"extensions":{"canary":1}}`, `{"extensions":{"id":"canary"}}`, `{"extensions":{"source":"canary"}}`,
 			`{"extensions":{"specversion":"canary"}}`, `{"extensions":{"Canary":"x"}}`, `{"extensions":{"can-ary":"x"}}`, `{"extensions":{"":"canary"}}`, `{"extensions":{"canary":"a\u0000b"}}`,
+			`{"extensions":{"coffeebuddysignature":"canary"}}`, `{"extensions":{"slackretrynum":"canary"}}`, `{"extensions":{"slackretryreason":"canary"}}`,
 		},
 		"K_CA_CERTS": {"canary", "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n", "-----BEGIN RSA PRIVATE KEY-----\nY2FuYXJ5\n-----END RSA PRIVATE KEY-----\n" + certificate},
 	} {

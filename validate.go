@@ -343,8 +343,12 @@ func isHost(u *url.URL) bool {
 
 // overrides takes what a SinkBinding injects: {"extensions":{"name":"value"}}.
 func overrides(to *map[string]string) setting {
-	const allowed = `must be {"extensions":{"name":"value"}} in JSON, with names of lower case letters and digits that are none of CloudEvents' own`
-	reserved := []string{"specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time", "data", "database64"}
+	const allowed = `must be {"extensions":{"name":"value"}} in JSON, with names of lower case letters and digits that are none of CloudEvents' own, and none that a durable event of Slack's is signed with`
+	reserved := []string{
+		"specversion", "id", "source", "type", "datacontenttype", "dataschema", "subject", "time", "data", "database64",
+		// Overrides are set after signing: the sink would accept the event, and POST / would then refuse it.
+		"coffeebuddysignature", "slackretrynum", "slackretryreason",
+	}
 	return setting{
 		parse: func(text string) string {
 			if text == "" {
