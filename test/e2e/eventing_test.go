@@ -106,7 +106,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	p, h := startPlatform(t, devstack.VaultOptions{}), startHooks(t)
 	var functions [2]atomic.Pointer[function]
 	b := startEventing(t, func() string { return functions[rand.IntN(2)].Load().url })
-	variables := []string{"K_SINK=" + b.url, "HTTPS_PROXY=" + h.proxy, "SSL_CERT_FILE=" + h.ca, "COFFEEBUDDY_LOG_LEVEL=warn"}
+	variables := []string{"K_SINK=" + b.url, "HTTPS_PROXY=" + h.ProxyURL, "SSL_CERT_FILE=" + h.ca, "COFFEEBUDDY_LOG_LEVEL=warn"}
 	for i := range functions {
 		functions[i].Store(startKillable(t, p, variables...))
 	}
@@ -139,7 +139,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	sent := time.Since(began)
 	eventually(t, time.Minute, func() bool { pending, _, _ := b.state(); return pending == 0 })
 
-	posts, effects := h.texts(), make(map[string]bool)
+	posts, effects := h.Texts(), make(map[string]bool)
 	for _, text := range posts {
 		effects[text] = true
 	}
@@ -173,5 +173,5 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	_, again, dead := b.state()
 	is.Equal(len(dead), 10)
 	is.Equal(again, retried)
-	is.True(!strings.Contains(strings.Join(h.texts(), " "), "forged"))
+	is.True(!strings.Contains(strings.Join(h.Texts(), " "), "forged"))
 }

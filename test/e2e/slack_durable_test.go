@@ -1,19 +1,10 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -29,87 +20,27 @@ import (
 	"github.com/matryer/is"
 
 	"coffeebuddy/test/devstack"
+	"coffeebuddy/test/devstack/stub"
 )
 
-// A hooks stands in for https://hooks.slack.com: it is the proxy that the function goes out
-// through, and what it reaches there.
+// A hooks is stub.Hooks with the file that the function finds its CA in.
 type hooks struct {
-	proxy, ca string // URL of the proxy, file of the CA to trust
-
-	mu    sync.Mutex
-	posts []string
+	*stub.Hooks
+	ca string
 }
 
-// startHooks starts a proxy on loopback with a certificate of its own for hooks.slack.com.
-func startHooks(t *testing.T) *hooks {
+func startHooks(t *testing.T) hooks {
 	t.Helper()
-	certificate, ca := selfSigned(t, "hooks.slack.com")
-	h := &hooks{ca: filepath.Join(t.TempDir(), "ca.pem")}
-	if err := os.WriteFile(h.ca, ca, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodConnect || r.Host != "hooks.slack.com:443" {
-			http.Error(w, "only to hooks.slack.com", http.StatusForbidden)
-			return
-		}
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
-		secure := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
-		for reader := bufio.NewReader(secure); ; {
-			request, err := http.ReadRequest(reader)
-			if err != nil {
-				return
-			}
-			body, err := io.ReadAll(request.Body)
-			if err != nil {
-				return
-			}
-			h.mu.Lock()
-			h.posts = append(h.posts, string(body))
-			h.mu.Unlock()
-			_, _ = io.WriteString(secure, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-		}
-	}))
-	t.Cleanup(proxy.Close)
-	h.proxy = proxy.URL
-	return h
-}
-
-// texts returns the texts that were posted, in order, without the braces around them.
-func (h *hooks) texts() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var texts []string
-	for _, post := range h.posts {
-		_, text, _ := strings.Cut(post, `"text":"`)
-		texts = append(texts, strings.TrimSuffix(text, `"}`))
-	}
-	slices.Sort(texts)
-	return texts
-}
-
-// selfSigned returns a certificate for a host and its PEM.
-func selfSigned(t *testing.T, host string) (tls.Certificate, []byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	h, err := stub.StartHooks(t.Context(), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
+	t.Cleanup(func() { _ = h.Close() })
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, h.CA, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return hooks{h, ca}
 }
 
 // A broker accepts events in memory and delivers them when the test says so. It stands in for
@@ -183,7 +114,7 @@ func TestDurableSlackCommand(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	p, h, b := startPlatform(t, devstack.VaultOptions{}), startHooks(t), startBroker(t)
-	variables := []string{"K_SINK=" + b.url, "HTTPS_PROXY=" + h.proxy, "SSL_CERT_FILE=" + h.ca}
+	variables := []string{"K_SINK=" + b.url, "HTTPS_PROXY=" + h.ProxyURL, "SSL_CERT_FILE=" + h.ca}
 
 	f := startSlack(t, p, variables...)
 	a, err := f.command(t.Context(), p.vault.SigningSecret, "/coffee echo one")
@@ -194,9 +125,9 @@ func TestDurableSlackCommand(t *testing.T) {
 	first := b.events()[0]
 	is.Equal(first.header.Get("Ce-Type"), "com.slack.command")
 	is.Equal(first.deliver(t.Context(), f.client, f.url), http.StatusNoContent)
-	is.Equal(h.texts(), []string{"one"})
+	is.Equal(h.Texts(), []string{"one"})
 	is.Equal(first.deliver(t.Context(), f.client, f.url), http.StatusNoContent) // brokers deliver at least once
-	is.Equal(h.texts(), []string{"one"})
+	is.Equal(h.Texts(), []string{"one"})
 
 	forged := accepted{first.header.Clone(), bytes.Replace(first.body, []byte("one"), []byte("two"), 1)}
 	is.Equal(forged.deliver(t.Context(), f.client, f.url), http.StatusUnprocessableEntity)
@@ -224,11 +155,16 @@ func TestDurableSlackCommand(t *testing.T) {
 	for _, e := range b.events()[1:] {
 		is.Equal(e.deliver(t.Context(), f.client, f.url), http.StatusNoContent)
 	}
-	is.Equal(h.texts(), []string{"one", "pod-0", "pod-1", "pod-2", "pod-3", "pod-4"})
+	is.Equal(h.Texts(), []string{"one", "pod-0", "pod-1", "pod-2", "pod-3", "pod-4"})
 }
 
 // startKillable is startSlack for a function that the test kills.
 func startKillable(t *testing.T, p platform, variables ...string) *function {
+	t.Helper()
+	return startProgram(t, setting[string](functionFlag), p, variables...)
+}
+
+func startProgram(t *testing.T, path string, p platform, variables ...string) *function {
 	t.Helper()
 	free, err := devstack.FreePort(t.Context())
 	if err != nil {
@@ -237,7 +173,7 @@ func startKillable(t *testing.T, p platform, variables ...string) *function {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(free))
 	f := &function{url: "http://" + address, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}}
 	f.Process, err = devstack.StartProcess(t.Context(), devstack.Command{
-		Name: "function", Path: setting[string](functionFlag),
+		Name: "function", Path: path,
 		Env: slices.Concat([]string{"PORT=" + strconv.Itoa(free), "COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_ENVIRONMENT=prod", slackSecret},
 			p.environment(), variables),
 		Log:   filepath.Join(t.TempDir(), "function.log"),
