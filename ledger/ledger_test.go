@@ -170,8 +170,13 @@ type proxy struct {
 func newProxy(t *testing.T) *proxy {
 	t.Helper()
 	if server == nil {
-		t.Skip("PostgreSQL is not installed")
+		t.Skip("PostgreSQL is not installed: apt-get install postgresql")
 	}
+	return newProxyTo(t, server.port)
+}
+
+func newProxyTo(t *testing.T, port int) *proxy {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +190,7 @@ func newProxy(t *testing.T) *proxy {
 			if err != nil {
 				return
 			}
-			back, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", server.port))
+			back, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
 				_ = front.Close()
 				continue

@@ -38,6 +38,9 @@ var server *postgres
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		if os.Getenv(podVariable) != "" {
+			return runPod()
+		}
 		var err error
 		if server, err = start(); err != nil {
 			fmt.Fprintln(os.Stderr, "start PostgreSQL:", err)
