@@ -168,7 +168,7 @@ type database struct {
 }
 
 // newDatabase makes a database, or skips the test where there is no server.
-func newDatabase(t *testing.T) database {
+func newDatabase(t testing.TB) database {
 	t.Helper()
 	if server == nil {
 		t.Skip("PostgreSQL is not installed: apt-get install postgresql")
@@ -183,7 +183,7 @@ func newDatabase(t *testing.T) database {
 }
 
 // run runs SQL.
-func run(t *testing.T, db *sql.DB, text string) {
+func run(t testing.TB, db *sql.DB, text string) {
 	t.Helper()
 	if _, err := db.ExecContext(context.Background(), text); err != nil {
 		t.Fatal(err)
