@@ -1,6 +1,8 @@
 package observability
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
 
+	"coffeebuddy/events"
+	"coffeebuddy/ledger"
 	"coffeebuddy/test/devstack"
 )
 
@@ -49,8 +54,12 @@ func TestAlerts(t *testing.T) {
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	t.Cleanup(refusing.Close)
 	functions["sinkless"] = start(t, executable, append(good.environment(), "K_SINK="+refusing.URL)...).probed(t).sends(t, good.vault.SigningSecret)
+	sharing := startLedger(t, executable, good)
 	feature := startBroken(t)
 	addresses := map[string]string{"broken": feature.address}
+	if sharing != nil {
+		functions["ledger"] = *sharing
+	}
 	for namespace, f := range functions {
 		addresses[namespace] = f.address
 	}
@@ -88,7 +97,11 @@ func TestAlerts(t *testing.T) {
 			"ErrorBudgetBurnsFast", "ErrorBudgetBurnsSlowly", "LatencyBudgetBurnsFast", "LatencyBudgetBurnsSlowly",
 		},
 	}
+	if sharing != nil {
+		want["ledger"] = []string{"LedgerFailing failed", "OutboxNotDrained"}
+	}
 	may := map[string][]string{ // on the way
+		"ledger":   {"SlackUnavailable unavailable", "SinkFailing failed", "EventsRetried retry", "ErrorBudgetBurnsFast", "ErrorBudgetBurnsSlowly"},
 		"wavering": append([]string{"DependencyDown ory unavailable"}, notReady...),
 		"dying":    append([]string{"DependencyDown vault denied"}, notReady...), // when it is dead
 		"frozen":   {"DependencyDown vault timeout"},
@@ -118,6 +131,9 @@ func TestAlerts(t *testing.T) {
 	}
 	_, alerting := loadRules(t)
 	for _, alert := range alerting {
+		if sharing == nil && (alert.Alert == "CoffeeBuddyLedgerFailing" || alert.Alert == "CoffeeBuddyOutboxNotDrained") {
+			continue // PostgreSQL is not installed
+		}
 		is.True(alerted[alert.Alert]) // each was seen
 	}
 	// That they are silent is because all is well, or as it should be, and not because nobody looked.
@@ -127,6 +143,35 @@ func TestAlerts(t *testing.T) {
 	is.Equal(w.value(t, `up{namespace="idle"}`), "1")
 	is.Equal(w.value(t, `up{namespace="gone"}`), "")
 	is.Equal(w.value(t, `up{namespace="evicted"}`), "")
+}
+
+// startLedger starts a function whose ledger cannot insert, and which has had an event in its outbox for an hour, as its sink is away;
+// nil where PostgreSQL is not installed.
+func startLedger(t *testing.T, executable string, on platform) *function {
+	t.Helper()
+	is := is.New(t)
+	postgres, err := devstack.StartPostgres(t.Context(), devstack.PostgresOptions{})
+	if errors.Is(err, devstack.ErrNoPostgres) {
+		t.Log(err)
+		return nil
+	}
+	is.NoErr(err)
+	t.Cleanup(func() { is.NoErr(postgres.Close()) })
+	is.NoErr(on.vault.ConnectPostgres(t.Context(), postgres, devstack.DatabaseOptions{TTL: time.Hour, MaxTTL: time.Hour}))
+	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	t.Cleanup(away.Close)
+	waiting := event.New()
+	waiting.SetID("1")
+	waiting.SetSource("/")
+	waiting.SetType("coffee.served")
+	_, err = postgres.Query(t.Context(), "SET ROLE "+postgres.User+"; "+ledger.Schema+fmt.Sprintf(`;
+		INSERT INTO coffeebuddy_outbox (app, source, event, written) VALUES ('coffeebuddy', '/', '\\x%x', now() - interval '1 hour');
+		CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''disk_full''; END';
+		CREATE TRIGGER full_disk BEFORE INSERT ON coffeebuddy_ledger EXECUTE FUNCTION full_disk()`, events.AppendEvent(nil, waiting)))
+	is.NoErr(err)
+	f := start(t, executable, append(on.environment(), "K_SINK="+away.URL,
+		"COFFEEBUDDY_LEDGER="+postgres.URL, "COFFEEBUDDY_LEDGER_SECRET=database/creds/"+devstack.DatabaseRole)...).probed(t).used(t, on.vault.SigningSecret)
+	return &f
 }
 
 // A platform is a Vault and a Hydra.

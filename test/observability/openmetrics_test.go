@@ -22,6 +22,8 @@ func TestStrictParsersTakeTheMetrics(t *testing.T) {
 	}
 	t.Setenv("COFFEEBUDDY_SLACK_SECRET", "secret/coffeebuddy/slack#signing_secret")
 	t.Setenv("K_SINK", "http://127.0.0.1:1")
+	t.Setenv("COFFEEBUDDY_LEDGER", "postgres://127.0.0.1:1/coffeebuddy")
+	t.Setenv("COFFEEBUDDY_LEDGER_SECRET", "secret/coffeebuddy/database")
 	settings, err := coffeebuddy.Load()
 	is.NoErr(err)
 	function, err := coffeebuddy.NewFunction(settings, io.Discard)
