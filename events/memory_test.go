@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ func TestFloodEvictsOnlyItsOwn(t *testing.T) {
 			}
 			for i := range 100 {
 				_, err := m.Claim(t.Context(), events.Request{Key: events.KeyOf("com.slack.command", strconv.Itoa(i))})
-				_, ok := err.(*events.Answered)
+				_, ok := errors.AsType[*events.Answered](err)
 				is.True(ok)
 			}
 			_, err := m.Claim(t.Context(), events.Request{Key: events.KeyOf("coffee.ordered", strconv.Itoa(flood.number-1))})

@@ -137,7 +137,7 @@ func recordOf(v Verdict) []byte {
 	}
 	to := append(make([]byte, 0, 256), recordVersion, flags)
 	to = appendText(to, string(v.Outcome))
-	to = binary.AppendUvarint(to, uint64(v.RetryAfter))
+	to = binary.AppendUvarint(to, uint64(v.RetryAfter)) //nolint:gosec // it is not negative
 	if v.Reply != nil {
 		to = AppendEvent(to, *v.Reply)
 	}
@@ -176,7 +176,7 @@ func appendText(to []byte, text string) []byte {
 // cutText returns the text that appendText has appended, and what follows.
 func cutText(from []byte) (text string, rest []byte, ok bool) {
 	size, n := binary.Uvarint(from)
-	if n <= 0 || size > uint64(len(from)-n) {
+	if n <= 0 || size > uint64(len(from)-n) { //nolint:gosec // n is at most len(from)
 		return "", nil, false
 	}
 	end := n + int(size) //nolint:gosec // it is at most len(from)

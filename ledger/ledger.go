@@ -95,8 +95,8 @@ type Ledger struct {
 	sweeping atomic.Bool
 	outbox   outbox
 
-	working sync.WaitGroup // what goes on after a call has returned
-	ended   context.Context
+	working sync.WaitGroup  // what goes on after a call has returned
+	ended   context.Context //nolint:containedctx // it ends with the ledger
 	end     context.CancelFunc
 }
 

@@ -513,16 +513,26 @@ func TestCheck(t *testing.T) {
 	}{
 		{when: "the tables can be made", want: ""},
 		{when: "the tables are there", sql: ledger.Schema, want: ""},
-		{"the user may not make them", `CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `'`,
-			func(d database, c *ledger.Config) { c.Credentials = as(role(d)) }, fault.Denied},
-		{"the user may use them and make none", ledger.Schema + `; CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `'; GRANT SELECT, INSERT, UPDATE, DELETE ON coffeebuddy_ledger, coffeebuddy_outbox TO "<role>"`,
-			func(d database, c *ledger.Config) { c.Credentials = as(role(d)) }, ""},
-		{"the user may only read", ledger.Schema + `; CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `'; GRANT SELECT ON coffeebuddy_ledger, coffeebuddy_outbox TO "<role>"`,
-			func(d database, c *ledger.Config) { c.Credentials = as(role(d)) }, fault.Denied},
-		{"a user with an end would own them", "",
-			func(_ database, c *ledger.Config) { c.Dynamic = true }, fault.Misconfigured},
-		{"a user with an end becomes their owner", `CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `' IN ROLE owner; ALTER ROLE "<role>" SET role = owner`,
-			func(d database, c *ledger.Config) { c.Credentials, c.Dynamic = as(role(d)), true }, ""},
+		{
+			"the user may not make them", `CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `'`,
+			func(d database, c *ledger.Config) { c.Credentials = as(role(d)) }, fault.Denied,
+		},
+		{
+			"the user may use them and make none", ledger.Schema + `; CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `'; GRANT SELECT, INSERT, UPDATE, DELETE ON coffeebuddy_ledger, coffeebuddy_outbox TO "<role>"`,
+			func(d database, c *ledger.Config) { c.Credentials = as(role(d)) }, "",
+		},
+		{
+			"the user may only read", ledger.Schema + `; CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `'; GRANT SELECT ON coffeebuddy_ledger, coffeebuddy_outbox TO "<role>"`,
+			func(d database, c *ledger.Config) { c.Credentials = as(role(d)) }, fault.Denied,
+		},
+		{
+			"a user with an end would own them", "",
+			func(_ database, c *ledger.Config) { c.Dynamic = true }, fault.Misconfigured,
+		},
+		{
+			"a user with an end becomes their owner", `CREATE ROLE "<role>" LOGIN PASSWORD '` + password + `' IN ROLE owner; ALTER ROLE "<role>" SET role = owner`,
+			func(d database, c *ledger.Config) { c.Credentials, c.Dynamic = as(role(d)), true }, "",
+		},
 		{when: "another table has the name", sql: `CREATE TABLE coffeebuddy_ledger (id int)`, want: fault.BadResponse},
 		{when: "the tables are newer", sql: ledger.Schema + `; COMMENT ON TABLE coffeebuddy_ledger IS 'coffeebuddy ledger, version 2'`, want: fault.BadResponse},
 		{when: "the outbox is missing", sql: ledger.Schema + `; DROP TABLE coffeebuddy_outbox`, want: fault.Denied},

@@ -175,7 +175,7 @@ func (l *Ledger) next(ctx context.Context, tx *sql.Tx) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err says what was wrong
 	var entries []entry
 	for rows.Next() {
 		var e entry

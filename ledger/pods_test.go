@@ -43,12 +43,14 @@ func runPod() int {
 	if err := json.Unmarshal([]byte(os.Getenv(podVariable)), &c); err != nil {
 		return 2
 	}
-	l, err := ledger.New(ledger.Config{URL: c.URL, Timeout: time.Second, Receiver: time.Second, Connections: 4,
+	l, err := ledger.New(ledger.Config{
+		URL: c.URL, Timeout: time.Second, Receiver: time.Second, Connections: 4,
 		Credentials: func(context.Context, ledger.Credentials) (ledger.Credentials, error) {
 			text, err := os.ReadFile(c.Credentials)
 			user, password, _ := strings.Cut(string(text), " ")
 			return ledger.Credentials{User: user, Password: password}, err
-		}})
+		},
+	})
 	if err != nil {
 		return 2
 	}
@@ -97,13 +99,15 @@ func runPod() int {
 	if err != nil {
 		return 2
 	}
-	h, err := handler.New(handler.Config{App: "coffeebuddy", Environment: "test", Version: "v1", Started: time.Now(), MetricsPath: "/metrics",
+	h, err := handler.New(handler.Config{
+		App: "coffeebuddy", Environment: "test", Version: "v1", Started: time.Now(), MetricsPath: "/metrics",
 		Registry: prometheus.NewRegistry(), Events: e,
-		Ready: func(context.Context) handler.Readiness { return handler.Readiness{Ready: true, JSON: []byte("{}")} }})
+		Ready: func(context.Context) handler.Readiness { return handler.Readiness{Ready: true, JSON: []byte("{}")} },
+	})
 	if err != nil {
 		return 2
 	}
-	return map[bool]int{true: 1, false: 0}[http.ListenAndServe(c.Address, h) != nil] //nolint:gosec // for a test
+	return map[bool]int{true: 1, false: 0}[http.ListenAndServe(c.Address, h) != nil]
 }
 
 // pods are the processes of a function, and its database.

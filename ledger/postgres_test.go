@@ -34,7 +34,7 @@ type postgres struct {
 const password = "canary-password"
 
 // server is the tests' server, nil where PostgreSQL is not installed.
-var server *postgres
+var server *postgres //nolint:gochecknoglobals // TestMain's
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
