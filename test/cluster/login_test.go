@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -33,7 +34,9 @@ func deployByRole(t *testing.T, s *story) {
 	ctx := t.Context()
 	_, err := command(ctx, reviewer, "kubectl", "apply", "-f", "-")
 	is.NoErr(err)
-	t.Cleanup(func() { kubectl(t, "delete", "clusterrolebinding", "coffeebuddy-vault-reviewer", "--ignore-not-found") })
+	t.Cleanup(func() { // after the test's own context has ended
+		_, _ = command(context.WithoutCancel(ctx), "", "kubectl", "delete", "clusterrolebinding", "coffeebuddy-vault-reviewer", "--ignore-not-found")
+	})
 	config := func(path string) string {
 		return kubectl(t, "config", "view", "--raw", "--minify", "--flatten", "-o", "jsonpath={.clusters[0].cluster."+path+"}")
 	}
