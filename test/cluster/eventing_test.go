@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"coffeebuddy/test/devstack/stub"
 
 	"github.com/matryer/is"
 )
@@ -22,14 +28,14 @@ kind: Broker
 metadata: {name: default, namespace: coffeebuddy}
 `
 
-// durableCommand: Slack, function, broker, function. What the function has not signed is a dead letter.
+// durableCommand: Slack, function, broker, function, response_url. What the function has not signed is a dead letter.
 func durableCommand(t *testing.T, s *story) {
 	is := is.New(t)
 	ctx := t.Context()
 	if found := kubectl(t, "get", "crd", "brokers.eventing.knative.dev", "--ignore-not-found", "-o", "name"); found == "" {
 		t.Skip("the cluster has no Knative Eventing")
 	}
-	letters := startDeadLetters(t)
+	letters, slack := startDeadLetters(t), startSlack(t)
 	_, err := command(ctx, broker, "kubectl", "apply", "-f", "-")
 	is.NoErr(err)
 	kubectl(t, "wait", "--for=condition=Ready", "broker/default", "--timeout=2m")
@@ -38,7 +44,7 @@ func durableCommand(t *testing.T, s *story) {
 	kubectl(t, "-n", "knative-eventing", "rollout", "restart", "deployment/imc-dispatcher") // which reads that when it first sees the channel
 	kubectl(t, "-n", "knative-eventing", "rollout", "status", "deployment/imc-dispatcher", "--timeout=2m")
 
-	ko(t, "apply", "-f", s.manifests(t, "knative", settingsVersion(9), edit{"300-config.yaml", "  # COFFEEBUDDY_SLACK_SECRET:", "  COFFEEBUDDY_SLACK_SECRET:"}))
+	ko(t, "apply", "-f", s.manifests(t, "knative", append(slack.edits, settingsVersion(9))...))
 	becomesReady(t, 2*time.Minute)
 	const toService = "      ref:\n        apiVersion: v1\n        kind: Service\n        name: dead-letters"
 	kubectl(t, "apply", "-f", copied(t, "knative/eventing",
@@ -51,28 +57,16 @@ func durableCommand(t *testing.T, s *story) {
 	}
 	becomesReady(t, 2*time.Minute)
 
+	var text string
 	var took time.Duration
 	eventually(t, time.Minute, "a command goes to the broker", func() error {
-		d, a, err := signed(ctx, s.ingress, s.vault.SigningSecret.Reveal(), fmt.Sprint("/coffee echo ", time.Now().UnixNano()))
-		switch {
-		case err != nil:
-			return err
-		case a.code != http.StatusOK || a.body != "":
-			return fmt.Errorf("%d %s", a.code, a.body) // still by the revision without a sink
-		}
+		text = fmt.Sprint(time.Now().UnixNano())
+		d, a, err := signed(ctx, s.ingress, s.vault.SigningSecret.Reveal(), "/coffee echo "+text)
 		took = d
-		return nil
+		return acknowledged(a, err) // not by the revision without a sink
 	})
 	s.figures.add("a durable command is acknowledged after", "%d ms", took.Milliseconds())
-	s.figures.add("… and comes back from the broker, with its effect, after", "%.1f s", eventually(t, time.Minute, "it comes back", func() error {
-		for _, p := range pods(t) {
-			metrics, err := health(ctx, p, "/metrics")
-			if err == nil && strings.Contains(metrics.body, "\n"+`coffeebuddy_http_requests_total{code="204",method="POST",route="/"} 1`) {
-				return nil
-			}
-		}
-		return errors.New("no pod has received it")
-	}).Seconds())
+	s.figures.add("… and its reply is posted to response_url after", "%.1f s", slack.receives(t, text).Seconds())
 
 	ingress := kubectl(t, "get", "service", "broker-ingress", "-n", "knative-eventing", "-o", "jsonpath={.spec.clusterIP}")
 	a, err := newCaller("http://"+ingress, "broker-ingress.knative-eventing.svc.cluster.local", 10*time.Second).send(ctx, http.MethodPost, "/coffeebuddy/default",
@@ -87,6 +81,111 @@ func durableCommand(t *testing.T, s *story) {
 		return nil
 	})
 	is.Equal(letters.count(), 1) // and nothing else is
+	durableReceiver(t, s, slack, letters)
+}
+
+// durableReceiver is what a broker does for a receiver that fails three times, refuses, or ends with its process. The image
+// is the function with the command of test/e2e/gate.
+func durableReceiver(t *testing.T, s *story, slack slackStub, letters *deadLetters) {
+	is := is.New(t)
+	ctx := t.Context()
+	gate, err := stub.StartGate(ctx, setting(addressFlag))
+	is.NoErr(err)
+	t.Cleanup(func() { _ = gate.Close() })
+	s.collectLogs(t)
+	image := strings.TrimSpace(koIn(t, "test/e2e", "build", "-B", "--sbom=none", "--platform=linux/"+runtime.GOARCH, "./gate"))
+	kubectl(t, "apply", "-f", s.manifests(t, "knative", append(slack.edits, settingsVersion(10),
+		edit{"400-service.yaml", "ko://coffeebuddy/function", image},
+		edit{"300-config.yaml", "\ndata:\n", "\ndata:\n  GATE_URL: " + gate.URL + "\n"})...))
+	becomesReady(t, 2*time.Minute)
+	ask := func(name string) {
+		t.Helper()
+		eventually(t, time.Minute, "the command is acknowledged", func() error {
+			_, a, err := signed(ctx, s.ingress, s.vault.SigningSecret.Reveal(), "/coffee gate "+name)
+			return acknowledged(a, err) // not by the revision without that command
+		})
+	}
+
+	ask("fails")
+	s.figures.add("a receiver that fails three times has its effect after", "%.1f s", slack.receives(t, "fails").Seconds())
+	is.Equal(gate.Asked("fails"), 4)
+
+	ask("refused")
+	eventually(t, time.Minute, "what the receiver refuses is a dead letter", func() error {
+		if n := letters.count(); n != 2 {
+			return fmt.Errorf("%d letters", n)
+		}
+		return nil
+	})
+	is.Equal(gate.Asked("refused"), 1) // it was not tried again
+
+	ask("hangs")
+	eventually(t, time.Minute, "the receiver runs", func() error {
+		if gate.Asked("hangs") == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	killed := 0
+	for _, p := range pods(t) { // the revision before may still drain
+		process, err := processOf(strings.TrimSpace(kubectl(t, "get", "pod", p.Metadata.Name, "-o", "jsonpath={.metadata.uid}")), "/ko-app/gate")
+		if err != nil {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(process))
+		is.NoErr(err)
+		is.NoErr(syscall.Kill(pid, syscall.SIGKILL))
+		killed++
+	}
+	if killed == 0 {
+		t.Skip("the node's processes cannot be seen from here")
+	}
+	s.figures.add("killed in the middle of it, a receiver has its effect after", "%.1f s", slack.receives(t, "hangs").Seconds())
+	is.Equal(letters.count(), 2)
+}
+
+// acknowledged returns an error unless a command was handed to the broker.
+func acknowledged(a answer, err error) error {
+	if err == nil && (a.code != http.StatusOK || a.body != "") {
+		return fmt.Errorf("%d %s", a.code, a.body)
+	}
+	return err
+}
+
+// slackStub is Slack's end of response_url, with what the manifests need for it.
+type slackStub struct {
+	hooks *stub.Hooks
+	edits []edit
+}
+
+func startSlack(t *testing.T) slackStub {
+	t.Helper()
+	is := is.New(t)
+	is.Helper()
+	hooks, err := stub.StartHooks(t.Context(), setting(addressFlag))
+	is.NoErr(err)
+	t.Cleanup(func() { _ = hooks.Close() })
+	object, err := command(t.Context(), string(hooks.CA), "kubectl", "-n", namespace, "create", "configmap", "hooks", "--from-file=ca.pem=/dev/stdin", "--dry-run=client", "-o", "yaml")
+	is.NoErr(err)
+	_, err = command(t.Context(), object, "kubectl", "apply", "-f", "-")
+	is.NoErr(err)
+	return slackStub{hooks, []edit{
+		{"300-config.yaml", "  # COFFEEBUDDY_SLACK_SECRET:", "  COFFEEBUDDY_SLACK_SECRET:"},
+		{"300-config.yaml", "  COFFEEBUDDY_ENVIRONMENT: prod", "  HTTPS_PROXY: " + hooks.ProxyURL + "\n  SSL_CERT_FILE: /hooks/ca.pem\n  COFFEEBUDDY_ENVIRONMENT: prod"},
+		{"400-service.yaml", "          volumeMounts:\n", "          volumeMounts:\n            - {name: hooks, mountPath: /hooks, readOnly: true}\n"},
+		{"400-service.yaml", "      volumes:\n", "      volumes:\n        - {name: hooks, configMap: {name: hooks}}\n"},
+	}}
+}
+
+// receives waits until a text has been posted to a response_url.
+func (s slackStub) receives(t *testing.T, text string) time.Duration {
+	t.Helper()
+	return eventually(t, 2*time.Minute, "the reply is posted", func() error {
+		if texts := s.hooks.Texts(); !slices.Contains(texts, text) {
+			return fmt.Errorf("only %q", texts)
+		}
+		return nil
+	})
 }
 
 // deadLetters is a sink on this machine.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,14 +44,20 @@ func kubectl(t *testing.T, args ...string) string {
 	return out
 }
 
-// ko runs ko, or what the variable KO names, as the Makefile does.
+// ko runs ko, or what the variable KO names, as the Makefile does, at the top of the repository.
 func ko(t *testing.T, args ...string) string {
 	t.Helper()
-	words := append(strings.Fields(os.Getenv("KO")), args...)
-	if os.Getenv("KO") == "" {
-		words = append([]string{"ko"}, args...)
+	return koIn(t, ".", args...)
+}
+
+// koIn runs it in a folder of the repository.
+func koIn(t *testing.T, folder string, args ...string) string {
+	t.Helper()
+	words := strings.Fields(os.Getenv("KO"))
+	if len(words) == 0 {
+		words = []string{"ko"}
 	}
-	out, err := command(t.Context(), "", words[0], words[1:]...)
+	out, err := command(t.Context(), "", "env", slices.Concat([]string{"-C", folder}, words, args)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 func inspectPod(t *testing.T, s *story) {
 	is := is.New(t)
 	uid := strings.TrimSpace(kubectl(t, "get", "pod", onlyPod(t).Metadata.Name, "-o", "jsonpath={.metadata.uid}"))
-	process, err := processOf(uid)
+	process, err := processOf(uid, "/ko-app/function")
 	if err != nil {
 		t.Skipf("the node's processes cannot be seen from here: %v", err)
 	}
@@ -41,8 +41,8 @@ func inspectPod(t *testing.T, s *story) {
 	is.True(!token) // nothing of Kubernetes' to steal
 }
 
-// processOf returns the folder under /proc of the function in a pod.
-func processOf(podUID string) (string, error) {
+// processOf returns the folder under /proc of a program in a pod.
+func processOf(podUID, program string) (string, error) {
 	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return "", err
@@ -51,11 +51,11 @@ func processOf(podUID string) (string, error) {
 		// A process may end while it is looked at: it is none of ours then.
 		executable, _ := os.Readlink(filepath.Join(p, "exe"))
 		cgroup, _ := os.ReadFile(filepath.Join(p, "cgroup"))
-		if executable == "/ko-app/function" && strings.Contains(strings.ReplaceAll(string(cgroup), "_", "-"), podUID) {
+		if executable == program && strings.Contains(strings.ReplaceAll(string(cgroup), "_", "-"), podUID) {
 			return p, nil
 		}
 	}
-	return "", fmt.Errorf("no process /ko-app/function of pod %s", podUID)
+	return "", fmt.Errorf("no process %s of pod %s", program, podUID)
 }
 
 // field returns the values of a line of /proc/PID/status.
