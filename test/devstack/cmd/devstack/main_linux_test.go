@@ -43,6 +43,7 @@ func TestRunGivesTheCommandItsVariables(t *testing.T) {
 	is.True(!strings.Contains(d.stderr(), "hvs.")) // no token
 	is.True(strings.Contains(d.stderr(), "Vault          "+fields[1]))
 }
+
 // It is not parallel: with a cache of its own it shares no reservations of the usual ports with the others.
 func TestFunctionTurnsReadyByItself(t *testing.T) {
 	vault, hydra := built(t, "vault"), built(t, "hydra")
