@@ -79,7 +79,8 @@ func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Funct
 	}); err != nil {
 		return nil, fmt.Errorf("build the events' engine: %w", err)
 	}
-	if err := f.serveHTTP(settings, clients); err != nil {
+	build := readBuild()
+	if err := f.serveHTTP(settings, clients, build); err != nil {
 		return nil, err
 	}
 	f.dependencies = append(clients.checkers(), ledgerChecker(f.ledger)...)
@@ -99,16 +100,16 @@ func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Funct
 	if err != nil {
 		return nil, err
 	}
-	return f, f.register(settings, logs, clients)
+	return f, f.register(logs, tokenExpiry(clients.vault), build.info(settings.AppName))
 }
 
 // serveHTTP makes the handler, and Slack's routes and commands on it.
-func (f *Function) serveHTTP(settings Settings, clients clients) error {
+func (f *Function) serveHTTP(settings Settings, clients clients, build build) error {
 	var err error
 	f.handler, err = handler.New(handler.Config{
 		App:         settings.AppName,
 		Environment: settings.Environment,
-		Version:     readBuild().version,
+		Version:     build.version,
 		Events:      f.engine,
 		Echo:        settings.Echo,
 		Started:     processStart(),
@@ -146,14 +147,8 @@ func (f *Function) platform(clients clients) Platform {
 }
 
 // register registers the metrics that no package has registered by itself.
-func (f *Function) register(settings Settings, logs io.Writer, clients clients) error {
-	all := []prometheus.Collector{
-		goCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		readBuild().info(settings.AppName),
-		f.readiness,
-		tokenExpiry(clients.vault),
-	}
+func (f *Function) register(logs io.Writer, all ...prometheus.Collector) error {
+	all = append(all, goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), f.readiness)
 	if buffered, ok := logs.(*logging.Writer); ok {
 		all = append(all, buffered.Dropped())
 	}
@@ -176,6 +171,9 @@ func (f *Function) Dependencies() []checks.Checker { return f.dependencies }
 
 // Metrics returns what the metrics path shows, for a host's own.
 func (f *Function) Metrics() *prometheus.Registry { return f.metrics }
+
+// Refused counts a response that the server sent by itself to what never became a request.
+func (f *Function) Refused(status int) { f.handler.Refused(status) }
 
 // Listening records, for the metrics, that the function's listener is bound.
 func (f *Function) Listening() { f.handler.Reached(handler.Listening) }
