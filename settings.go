@@ -263,14 +263,20 @@ func names(prefix string) []string {
 	return names
 }
 
-// MarshalJSON implements json.Marshaler: each variable with the value that counts, as it
-// would be set, "" for none. A secret is redacted, and of a variable that is wrong there
-// is only why.
-func (s Settings) MarshalJSON() ([]byte, error) {
+// Shown returns each variable with the value that counts, as it would be set, "" for none. A
+// secret is redacted.
+func (s Settings) Shown() map[string]string {
 	shown := make(map[string]string)
 	for _, v := range s.table(nil) {
 		shown[v.name] = v.show()
 	}
+	return shown
+}
+
+// MarshalJSON implements json.Marshaler: what [Settings.Shown] returns, but of a variable that
+// is wrong there is only why.
+func (s Settings) MarshalJSON() ([]byte, error) {
+	shown := s.Shown()
 	delete(shown, "COFFEEBUDDY_HTTP_PORT") // PORT stands for both
 	wrong := make(map[string]string)
 	for _, p := range slices.Concat(s.Vault.Wrong, s.Ory.Wrong) {

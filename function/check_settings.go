@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 
@@ -29,7 +28,7 @@ func judge(settings coffeebuddy.Settings, loaded error) []variable {
 	for _, p := range problems(settings, loaded) {
 		variables = append(variables, variable{Name: p.Variable, State: stateWrong, Why: p.Why})
 	}
-	shown := shownSettings(settings)
+	shown := settings.Shown()
 	for _, name := range settings.Set {
 		if !slices.ContainsFunc(variables, func(v variable) bool { return v.Name == name }) {
 			variables = append(variables, variable{Name: name, State: stateSet, Value: shown[name]})
@@ -52,17 +51,4 @@ func problems(settings coffeebuddy.Settings, loaded error) []coffeebuddy.Problem
 		}
 	}
 	return slices.Concat(found, settings.Vault.Wrong, settings.Ory.Wrong)
-}
-
-// shownSettings returns each variable with its value, a secret redacted.
-func shownSettings(settings coffeebuddy.Settings) map[string]string {
-	var shown struct {
-		Set map[string]string `json:"settings"`
-	}
-	line, err := json.Marshal(settings)
-	if err != nil || json.Unmarshal(line, &shown) != nil {
-		return nil
-	}
-	shown.Set["COFFEEBUDDY_HTTP_PORT"] = shown.Set["PORT"] // PORT stands for both
-	return shown.Set
 }
