@@ -67,15 +67,11 @@ type held struct {
 // errNoSecret if that cannot be said.
 func (s *secrets) verify(ctx context.Context, sig signature, body []byte) error {
 	signed, known := s.signed(sig, body)
-	switch {
-	case signed:
+	if signed {
 		s.refresh(ctx)
 		return nil
-	case known:
-		s.reread(ctx)
-	default:
-		s.retry(ctx)
 	}
+	s.reread(ctx, known)
 	signed, known = s.signed(sig, body)
 	switch {
 	case signed:
@@ -109,33 +105,22 @@ func (s *secrets) refresh(ctx context.Context) {
 	}
 }
 
-// reread reads for a signature that does not match, unless the last read is too young.
-func (s *secrets) reread(ctx context.Context) {
+// reread reads, or waits for the read under way, unless the last one is too young: for a
+// signature that matches none of the secrets that are known, or where there is none at all.
+func (s *secrets) reread(ctx context.Context, known bool) {
 	s.mu.Lock()
-	now := time.Now()
-	if s.reads.Running() == nil && now.Sub(s.began) >= s.mismatches.pause(now) {
-		s.mismatches.add(now)
+	now, pause := time.Now(), retryPause
+	if known {
+		pause = s.mismatches.pause(now)
+	}
+	if s.reads.Running() == nil && now.Sub(s.began) >= pause {
+		if known {
+			s.mismatches.add(now)
+		}
 		s.start(ctx)
 	}
 	reading := s.reads.Running()
 	s.mu.Unlock()
-	s.wait(ctx, reading)
-}
-
-// retry reads where there is no secret at all, unless the last read is too young.
-func (s *secrets) retry(ctx context.Context) {
-	s.mu.Lock()
-	if s.reads.Running() == nil && time.Since(s.began) >= retryPause {
-		s.start(ctx)
-	}
-	reading := s.reads.Running()
-	s.mu.Unlock()
-	s.wait(ctx, reading)
-}
-
-// wait waits for a read, if there is one. A caller that leaves changes nothing for the
-// others.
-func (s *secrets) wait(ctx context.Context, reading <-chan struct{}) {
 	if reading == nil {
 		return
 	}
@@ -144,7 +129,7 @@ func (s *secrets) wait(ctx context.Context, reading <-chan struct{}) {
 	select {
 	case <-reading:
 	case <-patience.C:
-	case <-ctx.Done():
+	case <-ctx.Done(): // one that leaves changes nothing for the others
 	}
 }
 
