@@ -142,7 +142,7 @@ func (l *Lease) replace() (ended <-chan struct{}) {
 		before, now := l.failing, time.Now()
 		l.err, l.failing = err, fault.ReasonOf(err)
 		if err != nil {
-			l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+			l.pause = longer(l.pause, lookupEvery)
 			l.next = now.Add(l.pause)
 		} else {
 			l.took(got, asked)
@@ -169,7 +169,7 @@ func (l *Lease) took(got leased, asked time.Time) {
 		}
 		l.refused = false
 	case l.refused: // they are the same
-		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+		l.pause = longer(l.pause, lookupEvery)
 		l.next = time.Now().Add(l.pause)
 	default:
 		l.next, l.pause = time.Time{}, 0

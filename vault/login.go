@@ -144,7 +144,7 @@ func (l *logins) lookedUp(token string, err error) {
 		}
 		l.refused, l.err = true, err
 		l.next = time.Now().Add(l.pause) // at once the first time
-		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+		l.pause = longer(l.pause, lookupEvery)
 	}
 }
 
@@ -187,7 +187,7 @@ func (l *logins) failed(err error, retryAfter time.Duration, limit bool, now tim
 	held := l.good(now)
 	l.err = err
 	if limit || held || fault.ReasonOf(err) == fault.Denied {
-		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+		l.pause = longer(l.pause, lookupEvery)
 		l.next = now.Add(max(l.pause, retryAfter))
 		return
 	}

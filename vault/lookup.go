@@ -28,6 +28,12 @@ const (
 	doubtMax = 10 * time.Minute
 )
 
+// longer returns the pause after one more of what is asked again in vain: firstPause at
+// first, then double, up to the longest.
+func longer(pause, longest time.Duration) time.Duration {
+	return min(max(2*pause, firstPause), longest)
+}
+
 // lookup is what the last lookup of the token said, and when the next is due.
 type lookup struct {
 	token string
@@ -69,7 +75,7 @@ func (l lookup) succeeded(uses int, now time.Time) lookup {
 		if next.limited {
 			longest = doubtMax
 		}
-		next.doubt = min(max(2*l.doubt, firstPause), longest)
+		next.doubt = longer(l.doubt, longest)
 	}
 	return next
 }
@@ -79,7 +85,7 @@ func (l lookup) succeeded(uses int, now time.Time) lookup {
 func (l lookup) failed(err error, retryAfter time.Duration, limit bool, now time.Time) lookup {
 	denied := fault.ReasonOf(err) == fault.Denied
 	if denied || limit {
-		l.pause = min(max(2*l.pause, firstPause), lookupEvery)
+		l.pause = longer(l.pause, lookupEvery)
 		l.due = now.Add(max(l.pause, retryAfter))
 	} else {
 		l.due = now // says nothing of the token: again at the next check
