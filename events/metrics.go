@@ -2,10 +2,9 @@ package events
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"runtime"
-	"runtime/debug"
+
+	"coffeebuddy/internal/single"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -60,10 +59,5 @@ func newMetrics(registry prometheus.Registerer, inFlight func() float64) (*metri
 // panicked is [Engine.Panicked].
 func (e *Events) panicked(ctx context.Context, p any) {
 	e.metrics.panics.Inc()
-	what := fmt.Sprintf("%T", p)
-	if err, ok := p.(runtime.Error); ok {
-		what = err.Error()
-	}
-	e.logger.LogAttrs(ctx, slog.LevelError, "a handler panicked",
-		slog.String("panic", what), slog.String("stack", string(debug.Stack())))
+	e.logger.LogAttrs(ctx, slog.LevelError, "a handler panicked", single.Panic(p)...)
 }

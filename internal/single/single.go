@@ -61,20 +61,25 @@ func (w *Work) Running() (ended <-chan struct{}) {
 	return w.ended
 }
 
-// Guard calls do and turns a panic into an error and a log line. The line has the panic's
-// own text only where that is the runtime's: any other text may hold what was being
-// handled.
+// Panic returns what a log may hold of a panic that was just recovered from: its kind, and
+// the stack. Its own text is there only where that is the runtime's: any other text may hold
+// what was being handled.
+func Panic(p any) []slog.Attr {
+	what := fmt.Sprintf("%T", p)
+	if err, ok := p.(runtime.Error); ok {
+		what = err.Error()
+	}
+	return []slog.Attr{slog.String("panic", what), slog.String("stack", string(debug.Stack()))}
+}
+
+// Guard calls do and turns a panic into an error and a log line; see [Panic].
 func (w *Work) Guard(ctx context.Context, do func(context.Context) error) (err error) {
 	defer func() {
 		p := recover()
 		if p == nil {
 			return
 		}
-		what := fmt.Sprintf("%T", p)
-		if e, ok := p.(runtime.Error); ok {
-			what = e.Error()
-		}
-		w.Log.Error("a panic was recovered", "in", w.Name, "panic", what, "stack", string(debug.Stack()))
+		w.Log.LogAttrs(context.Background(), slog.LevelError, "a panic was recovered", append([]slog.Attr{slog.String("in", w.Name)}, Panic(p)...)...)
 		if w.OnPanic != nil {
 			w.OnPanic()
 		}
