@@ -19,6 +19,7 @@ import (
 	"unicode/utf8"
 
 	"coffeebuddy/handler"
+	"coffeebuddy/internal/transport"
 	"coffeebuddy/vault"
 )
 
@@ -245,7 +246,7 @@ func metricsPath(to *string, unset string) setting {
 // scope takes one scope-token (RFC 6749, section 3.3), which goes into a header.
 func scope(to *string) setting {
 	return text(to, "", func(text string) string {
-		if len(text) > 128 || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		if len(text) > 128 || !transport.IsVisible(text) || strings.ContainsAny(text, `"\`) {
 			return "must be one OAuth2 scope: at most 128 of printable ASCII, without space, quotation mark and backslash"
 		}
 		return ""
@@ -494,7 +495,7 @@ func token(to *VaultSettings) setting {
 // role takes the name of a role of Vault's auth method.
 func role(to *string) setting {
 	return text(to, "", func(text string) string {
-		if len(text) > 128 || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		if len(text) > 128 || !transport.IsVisible(text) {
 			return "must be the name of a role: at most 128 of printable ASCII, without white space"
 		}
 		return ""

@@ -11,6 +11,7 @@ import (
 
 	"coffeebuddy/internal/fault"
 	"coffeebuddy/internal/single"
+	"coffeebuddy/internal/transport"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
@@ -175,7 +176,7 @@ func (o *Outgoing) token(ctx context.Context, scopes []string, audience string) 
 		return nil, fault.New(e.Reason, "the token endpoint cannot be asked: "+e.Detail)
 	}
 	if err != nil || !strings.EqualFold(token.Type(), "Bearer") ||
-		strings.ContainsFunc(token.AccessToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		!transport.IsVisible(token.AccessToken) {
 		return nil, fault.New(fault.BadResponse, "the token endpoint did not answer with a bearer token")
 	}
 	return token, nil

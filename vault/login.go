@@ -10,6 +10,7 @@ import (
 
 	"coffeebuddy/internal/fault"
 	"coffeebuddy/internal/single"
+	"coffeebuddy/internal/transport"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -289,7 +290,7 @@ func (c *Client) logIn(ctx context.Context, config Login, jwt string) (loggedIn,
 		return loggedIn{}, fault.New(fault.BadResponse, "the login was not answered as Vault does")
 	case auth.MFA != nil && string(auth.MFA) != "null":
 		return loggedIn{}, fault.New(fault.Denied, "the login asks for a second factor, which a function has not")
-	case auth.Token == "" || strings.ContainsFunc(auth.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case auth.Token == "" || !transport.IsVisible(auth.Token):
 		return loggedIn{}, fault.New(fault.BadResponse, "the login was not answered as Vault does")
 	}
 	ttl := seconds(auth.TTL)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"coffeebuddy/internal/fault"
+	"coffeebuddy/internal/transport"
 )
 
 // A TokenSource says which Vault token to use at this moment, or why there is none. It is asked at each use, by several at a time, and must stop when ctx ends.
@@ -65,7 +66,7 @@ func NoToken(text string) (why string) {
 		{prefixed("bearer ", "bearer:", "authorization:", "x-vault-token:"), "must be the token alone, without the header around it"},
 		{prefixed("VAULT_TOKEN=", "VAULT_TOKEN:", "token:", "token=", "client_token:", "export "), "must be the token alone, without a name before it"},
 		{strings.Contains(text, "${") || strings.Contains(text, "$(") || strings.HasPrefix(text, "$") || strings.HasPrefix(text, "<"), "must be the token itself, not a placeholder for it"},
-		{strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }), "must be printable ASCII without white space"},
+		{!transport.IsVisible(text), "must be printable ASCII without white space"},
 		{isJWT(text), "must be a token of Vault's, not a JWT: log in with VAULT_ROLE where that is the service account's"},
 		{strings.HasPrefix(text, "/") || strings.HasPrefix(text, "./") || strings.HasPrefix(text, "~/") || prefixed("file:", "http://", "https://"), "must be a token, not where one is: VAULT_TOKEN_FILE takes a file"},
 		{strings.HasPrefix(text, "secret/") || strings.HasPrefix(text, "auth/") || prefixed("vault:"), "must be a token, not a path in Vault"},

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"coffeebuddy/internal/transport"
 )
 
 // tokenLimit is the longest token that is sent, in bytes.
@@ -26,8 +28,7 @@ func readToken(path string) (string, error) {
 		return "", errors.New("the token for the sink cannot be read")
 	}
 	token := strings.TrimSpace(string(content))
-	unfit := func(r rune) bool { return r <= ' ' || r > '~' }
-	if token == "" || len(token) > tokenLimit || strings.ContainsFunc(token, unfit) {
+	if token == "" || len(token) > tokenLimit || !transport.IsVisible(token) {
 		return "", errors.New("the file of the token for the sink holds no token")
 	}
 	return token, nil

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"coffeebuddy/internal/fault"
@@ -53,6 +54,12 @@ func New(roots *x509.CertPool) *http.Transport {
 		// twice may spend two uses of its token.
 		DisableKeepAlives: true,
 	}
+}
+
+// IsVisible reports whether a text has nothing but visible ASCII characters (RFC 9110,
+// section 5.5): tokens, and what is made of settings for a header, must not have others.
+func IsVisible(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // deadlineKey is the key of a request's deadline among its context's values.
