@@ -43,6 +43,10 @@ func TestImports(t *testing.T) {
 		{"coffeebuddy/logging", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 		}},
+		{"coffeebuddy/internal/bounded", []string{
+			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
+			"github.com",
+		}},
 		{"coffeebuddy/internal/single", []string{
 			"coffeebuddy", "coffeebuddy/checks", "coffeebuddy/events", "coffeebuddy/function", "coffeebuddy/handler", "coffeebuddy/ory", "coffeebuddy/slack", "coffeebuddy/vault",
 			"github.com",
@@ -108,7 +112,7 @@ func TestEventsKnowNoHTTP(t *testing.T) {
 func TestEnvironmentIsReadInOnePlace(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/events/sink", "coffeebuddy/ledger", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
+	for _, of := range []string{"coffeebuddy/events", "coffeebuddy/events/attribute", "coffeebuddy/events/binding", "coffeebuddy/events/sink", "coffeebuddy/ledger", "coffeebuddy/handler", "coffeebuddy/checks", "coffeebuddy/vault", "coffeebuddy/ory", "coffeebuddy/internal/bounded", "coffeebuddy/internal/fault", "coffeebuddy/internal/single", "coffeebuddy/internal/transport", "coffeebuddy/slack", "coffeebuddy/function"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{range .GoFiles}}{{$.Dir}}/{{.}}\n{{end}}", of).Output()
 		is.NoErr(err)
 		args := append([]string{"-nE", `os\.(Getenv|LookupEnv|Environ|ExpandEnv)|envconfig`}, strings.Fields(string(out))...)

@@ -13,6 +13,7 @@ import (
 	"coffeebuddy/events"
 	"coffeebuddy/events/attribute"
 	"coffeebuddy/events/binding"
+	"coffeebuddy/internal/bounded"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -22,10 +23,10 @@ import (
 func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	resp := w.(*response)
 	e, plain, body, refusal := h.accept(resp, r)
-	defer body.release()
+	defer body.Release()
 	if refusal != nil {
 		h.events.Count(refusal.verdict.Outcome)
-		body.release()
+		body.Release()
 		refusal.sendTo(resp)
 		return
 	}
@@ -33,14 +34,14 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 	// slow to arrive holds none, and a sender that does not read its response does.
 	slot := h.events.Enter()
 	if slot == nil {
-		body.release()
+		body.Release()
 		answerOf(events.OverloadedVerdict()).sendTo(resp)
 		return
 	}
 	defer slot.Leave()
-	if !body.move(&h.bodies.received) {
+	if !body.Move(&h.bodies.received) {
 		h.events.Count(events.Overloaded)
-		body.release()
+		body.Release()
 		answerOf(events.OverloadedVerdict()).sendTo(resp)
 		return
 	}
@@ -61,7 +62,7 @@ func (h *Handler) handleEvent(w http.ResponseWriter, r *http.Request) {
 
 // accept bounds, decodes and validates what came: an event, or plain JSON as one, or else the
 // answer that refuses it. Release the body in any case.
-func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain bool, body body, refusal *answer) {
+func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain bool, body bounded.Body, refusal *answer) {
 	// Authorize first: unauthenticated clients learn nothing and hold no slot.
 	if refusal, ok := h.authorized(w, r); !ok {
 		return e, false, body, &refusal
@@ -76,7 +77,7 @@ func (h *Handler) accept(w *response, r *http.Request) (e event.Event, plain boo
 	if body, err = h.bodies.read(w, r); err != nil {
 		return e, false, body, new(unread(err))
 	}
-	if e, err = h.decode(mode, r.Header, body.text); err != nil {
+	if e, err = h.decode(mode, r.Header, body.Text); err != nil {
 		return e, false, body, new(undecoded(err))
 	}
 	if h.config.Echo && e.Type() == echoType && len(e.Data()) > echoLimit {
@@ -171,9 +172,9 @@ func undecoded(err error) answer {
 func unread(err error) answer {
 	a := answer{status: http.StatusBadRequest, verdict: events.Verdict{Outcome: events.Malformed}}
 	switch {
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, bounded.ErrTooLarge):
 		a.status = http.StatusRequestEntityTooLarge
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, bounded.ErrNoRoom):
 		return answerOf(events.OverloadedVerdict())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// The event may be fine and the network slow: Knative's brokers retry a 408.

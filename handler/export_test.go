@@ -8,4 +8,4 @@ func Lingering(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 }
 
 // BytesArriving returns what the bodies that arrive hold of their budget.
-func (h *Handler) BytesArriving() int64 { return h.bodies.arriving.taken.Load() }
+func (h *Handler) BytesArriving() int64 { return h.bodies.arriving.Taken() }

@@ -2,12 +2,11 @@ package slack
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"os"
-	"slices"
-	"sync/atomic"
 	"time"
+
+	"coffeebuddy/internal/bounded"
 )
 
 const (
@@ -39,88 +38,40 @@ const (
 	sslCheckLimit = 64
 )
 
-var (
-	errTooLarge = errors.New("the body is too large")
-	errNoRoom   = errors.New("too many bodies are in memory")
-)
-
-// bodies are all bodies in memory.
-type bodies struct {
-	limit int64
-	bytes atomic.Int64
-}
-
-// A body is what was read of a request. Give it back with free.
-type body struct {
-	text []byte
-	held int64 // bytes of the limit
-	of   *bodies
-}
-
-// grow makes room for at least one more byte, and at most for limit.
-func (b *body) grow(limit int64) error {
-	size := min(max(2*int64(cap(b.text)), 4<<10), limit)
-	if b.of.bytes.Add(size-b.held) > b.of.limit {
-		b.of.bytes.Add(b.held - size)
-		return errNoRoom
-	}
-	b.held = size
-	b.text = slices.Grow(b.text, int(size)-len(b.text))
-	return nil
-}
-
-// free gives back what the body holds of the limit. It may be called again.
-func (b *body) free() {
-	b.of.bytes.Add(-b.held)
-	b.held = 0
-}
-
-// read reads a whole body of at most limit bytes. Its buffer grows with what arrives, not
+// readBody reads a whole body of at most limit bytes. Its buffer grows with what arrives, not
 // with what Content-Length promises.
-func (all *bodies) read(w http.ResponseWriter, r *http.Request, limit int64) (_ *body, err error) {
-	b := &body{of: all}
-	defer func() {
-		if err != nil {
-			b.free()
-		}
-	}()
+func (a *App) readBody(w http.ResponseWriter, r *http.Request, limit int64) (*bounded.Body, error) {
+	b := bounded.NewBody(&a.bodies)
 	switch {
 	case r.ContentLength > limit:
-		return nil, errTooLarge
+		return nil, bounded.ErrTooLarge
 	case r.ContentLength == 0:
-		return b, nil
+		return &b, nil
 	}
 	// Where the connection has no deadlines, in a test, the body is there already.
 	connection, began := http.NewResponseController(w), time.Now()
 	_ = connection.SetReadDeadline(began.Add(firstByteTimeout))
-	for {
-		if len(b.text) == cap(b.text) {
-			if err := b.grow(limit + 1); err != nil { // one more, to see the end
-				return nil, err
-			}
-		}
-		n, err := r.Body.Read(b.text[len(b.text):cap(b.text)])
-		if len(b.text) == 0 && n > 0 {
+	const small = 4<<10 + 1 // and one, to see the end
+	first := true
+	err := b.Read(r.Body, limit, func(size int64) int64 { return min(max(2*size, small), limit+1) }, func(bytes int) {
+		if first && bytes > 0 {
+			first = false
 			_ = connection.SetReadDeadline(began.Add(bodyTimeout))
 		}
-		b.text = b.text[:len(b.text)+n]
-		switch {
-		case int64(len(b.text)) > limit:
-			return nil, errTooLarge
-		case err == io.EOF:
-			return b, nil
-		case err != nil:
-			return nil, err
-		}
+	})
+	if err != nil {
+		b.Release()
+		return nil, err
 	}
+	return &b, nil
 }
 
 // unread is the answer to a body that was not read.
 func unread(err error) answer {
 	switch {
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, bounded.ErrTooLarge):
 		return malformed(http.StatusRequestEntityTooLarge)
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, bounded.ErrNoRoom):
 		return overloaded()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return answer{outcome: rejected, status: http.StatusRequestTimeout, word: "timeout"}

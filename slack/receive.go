@@ -72,36 +72,36 @@ func (a *App) receive(w http.ResponseWriter, r *http.Request, route route) answe
 	case a.slots.Full():
 		return overloaded()
 	}
-	body, err := a.bodies.read(w, r, route.limit)
+	body, err := a.readBody(w, r, route.limit)
 	if err != nil {
 		return unread(err)
 	}
 	ours := isOf(r.Header, route.mediaType)
-	if ours && route.mediaType == formType && isSSLCheck(body.text) {
-		body.free()
+	if ours && route.mediaType == formType && isSSLCheck(body.Text) {
+		body.Release()
 		return sslChecked()
 	}
-	if err := a.secrets.verify(r.Context(), signature, body.text); err != nil {
-		body.free()
+	if err := a.secrets.verify(r.Context(), signature, body.Text); err != nil {
+		body.Release()
 		return unverified(err)
 	}
 	if !ours {
-		body.free()
+		body.Release()
 		return malformed(http.StatusUnsupportedMediaType)
 	}
-	d, err := route.understand(request{r.Header, signature, body.text})
+	d, err := route.understand(request{r.Header, signature, body.Text})
 	switch {
 	case err != nil:
-		body.free()
+		body.Release()
 		return malformed(http.StatusBadRequest)
 	case d.challenge != "":
-		body.free()
+		body.Release()
 		return answer{
 			kind: unknown, outcome: accepted, status: http.StatusOK,
 			message: message{"text/plain; charset=utf-8", []byte(d.challenge)},
 		}
 	}
-	d.done = body.free
+	d.done = body.Release
 	return a.deliver(r.Context(), d, began)
 }
 
@@ -193,12 +193,12 @@ func mayBeSSLCheck(r *http.Request, route route) bool {
 
 // sslCheck answers an unsigned request that is short enough to be read.
 func (a *App) sslCheck(w http.ResponseWriter, r *http.Request) answer {
-	body, err := a.bodies.read(w, r, sslCheckLimit)
+	body, err := a.readBody(w, r, sslCheckLimit)
 	if err != nil {
 		return unread(err)
 	}
-	defer body.free()
-	if !isSSLCheck(body.text) {
+	defer body.Release()
+	if !isSSLCheck(body.Text) {
 		return unverified(errUnsigned)
 	}
 	return sslChecked()

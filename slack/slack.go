@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/internal/bounded"
 	"coffeebuddy/internal/single"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,7 +67,7 @@ type App struct {
 	commands map[string]registration // by "/coffee ping" or "/coffee"
 	durable  map[string]bool         // by the type of interactions and of events
 	secrets  *secrets                // nil for none
-	bodies   bodies
+	bodies   bounded.Budget          // of all bodies in memory
 	requests requests
 	client   *http.Client // of response URLs
 }
@@ -85,7 +86,7 @@ func New(e *events.Events, config Config) (*App, error) {
 		events: e, config: config, slots: e.NewLimit(),
 		commands: make(map[string]registration), durable: make(map[string]bool),
 		client: newClient(config.Transport),
-		bodies: bodies{limit: max(min(bodiesLimit, debug.SetMemoryLimit(-1)/shareOfMemory), payloadLimit+1)}, // -1 sets nothing
+		bodies: bounded.Budget{Limit: max(min(bodiesLimit, debug.SetMemoryLimit(-1)/shareOfMemory), payloadLimit+1)}, // -1 sets nothing
 	}
 	if config.Secret != nil {
 		a.secrets = &secrets{read: config.Secret, log: e.Log(), reads: single.Work{
