@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"coffeebuddy/internal/transport"
 )
 
 const (
@@ -65,15 +67,10 @@ func (a *App) postTo(ctx context.Context, responseURL string, body []byte) error
 			return err
 		}
 		pause = max(after, pause)
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
+		if !transport.Pause(ctx, pause) {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-			pause *= 2
-		case <-ctx.Done():
-			return err
-		}
+		pause *= 2
 	}
 }
 

@@ -1,7 +1,6 @@
 package sink
 
 import (
-	"context"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -35,22 +34,6 @@ func backoff(attempt int) time.Duration {
 		d = min(firstBackoff<<attempt, lastBackoff)
 	}
 	return d/2 + rand.N(d/2) //nolint:gosec // jitter
-}
-
-// pause waits, and reports whether there is time for an attempt afterwards. If there will be
-// none it returns at once.
-func pause(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // retryAfter parses the header (RFC 9110, section 10.2.3): seconds, or a date. It returns 0 for

@@ -198,7 +198,7 @@ func (s *Sender) Send(ctx context.Context, e event.Event) error {
 		case !a.again:
 			s.metrics.refused.Inc()
 			return events.Permanent(fmt.Errorf("send an event to the sink: %w", a.err))
-		case !pause(ctx, max(backoff(attempt), a.after)):
+		case !transport.Pause(ctx, max(backoff(attempt), a.after)):
 			return s.failed(a.after, a.err)
 		}
 	}

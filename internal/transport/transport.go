@@ -56,6 +56,22 @@ func New(roots *x509.CertPool) *http.Transport {
 	}
 }
 
+// Pause waits between two attempts, and reports whether there is time for another one
+// afterwards. If there will be none it returns at once.
+func Pause(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // IsVisible reports whether a text has nothing but visible ASCII characters (RFC 9110,
 // section 5.5): tokens, and what is made of settings for a header, must not have others.
 func IsVisible(text string) bool {
