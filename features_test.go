@@ -8,35 +8,17 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"coffeebuddy"
 	"coffeebuddy/checks"
+	"coffeebuddy/internal/servertest"
 	"coffeebuddy/vault"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-// A safeBuffer is written by several goroutines.
-type safeBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *safeBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(line)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // grinder is a third dependency.
 type grinder struct{}
@@ -50,7 +32,7 @@ func TestAFeatureGetsThePlatform(t *testing.T) {
 	environment(t, nil)
 	settings, err := coffeebuddy.Load()
 	is.NoErr(err)
-	var logs safeBuffer
+	var logs servertest.Logs
 	f, err := coffeebuddy.NewFunction(settings, &logs, func(p coffeebuddy.Platform) error {
 		p.AddCheck(grinder{})
 		return errors.Join(

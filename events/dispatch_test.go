@@ -183,7 +183,7 @@ func TestTraceOfADispatchedEvent(t *testing.T) {
 	e := command()
 	e.SetExtension("traceparent", traceparent)
 	f.Dispatch(t.Context(), e)
-	line := f.logs.lines(t)[0]
+	line := f.logs.Lines(t)[0]
 	is.Equal(line["trace_id"], traceID)
 	is.True(line["request_id"] != nil) // one of its own
 }

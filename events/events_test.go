@@ -1,17 +1,14 @@
 package events_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http/httptest"
 	"regexp"
-	"strings"
-	"sync"
 	"testing"
 
 	"coffeebuddy/events"
+	"coffeebuddy/internal/servertest"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/matryer/is"
@@ -25,12 +22,12 @@ type engine struct {
 	*events.Engine
 
 	registry *prometheus.Registry
-	logs     *logBuffer
+	logs     *servertest.Logs
 }
 
 func newEngine(t testing.TB, change ...func(*events.Config)) engine {
 	t.Helper()
-	e := engine{registry: prometheus.NewRegistry(), logs: new(logBuffer)}
+	e := engine{registry: prometheus.NewRegistry(), logs: new(servertest.Logs)}
 	config := events.Config{Registry: e.registry, Log: slog.New(slog.NewJSONHandler(e.logs, nil))}
 	for _, c := range change {
 		c(&config)
@@ -74,37 +71,6 @@ func (e engine) series(name string) string {
 		return "absent"
 	}
 	return found[1]
-}
-
-// A logBuffer collects JSON lines from several goroutines.
-type logBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *logBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(line)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-func (b *logBuffer) lines(t *testing.T) []map[string]any {
-	t.Helper()
-	var lines []map[string]any
-	for text := range strings.Lines(b.String()) {
-		var line map[string]any
-		if err := json.Unmarshal([]byte(text), &line); err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, line)
-	}
-	return lines
 }
 
 func TestConfigs(t *testing.T) {

@@ -143,17 +143,7 @@ func startLimited(t *testing.T, binary string) *program {
 		"COFFEEBUDDY_SLACK_SECRET=secret/slack#signing_secret", "COFFEEBUDDY_CHECK_TTL=1s", "COFFEEBUDDY_CHECK_TIMEOUT=10s", "COFFEEBUDDY_LOG_LEVEL=info", "GOMEMLIMIT=224MiB")...)
 	p.Args = []string{"sh", "-c", `ulimit -d 262144 && exec "$0"`, binary}
 	p.Stderr = &p.stderr
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		_ = p.Wait()
-		close(p.exited)
-	}()
-	t.Cleanup(func() {
-		_ = p.Process.Kill()
-		<-p.exited
-	})
+	p.begin(t)
 	p.listening(t)
 	eventually(t, func() bool {
 		code, _ := get(t, p.url+"/health/ready")

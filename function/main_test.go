@@ -53,6 +53,13 @@ func startTo(t testing.TB, log *os.File, variables ...string) *program {
 	if log != nil {
 		p.Stdout = log
 	}
+	p.begin(t)
+	return p
+}
+
+// begin starts the program, and kills it when the test ends.
+func (p *program) begin(t testing.TB) {
+	t.Helper()
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +71,6 @@ func startTo(t testing.TB, log *os.File, variables ...string) *program {
 		_ = p.Process.Kill()
 		<-p.exited
 	})
-	return p
 }
 
 // newProgram returns a program that is to listen on a free port of loopback, with

@@ -115,7 +115,7 @@ func TestAnInvalidReplyIsLogged(t *testing.T) {
 	is.NoErr(f.On("coffee.ordered", answering(&canary, nil)))
 	is.Equal(f.order("1").Code, 500)
 	found := false
-	for _, line := range f.logs.lines(t) {
+	for _, line := range f.logs.Lines(t) {
 		if line["msg"] == "a reply is no valid event" {
 			found = line["attribute"] == "type" && line["request_id"] != nil
 		}
@@ -139,7 +139,7 @@ func TestSourceIsLoggedWithoutSecrets(t *testing.T) {
 			f := newFunction(t)
 			is.NoErr(f.On("coffee.ordered", answering(nil, nil)))
 			is.Equal(f.order("1", "Ce-Source", source).Code, 204)
-			lines := f.logs.lines(t)
+			lines := f.logs.Lines(t)
 			is.Equal(lines[len(lines)-1]["event_source"], want)
 			is.True(!strings.Contains(f.logs.String(), "canary"))
 		})

@@ -48,7 +48,7 @@ func TestMountedRoute(t *testing.T) {
 	is.Equal(w.Body.String(), "commands!")
 	is.Equal(event1.Extensions()["traceparent"], traceparent) // the event is of the request's trace
 	is.Equal(f.series(`coffeebuddy_http_requests_total{code="500",method="POST",route="/slack/{kind}"}`), "1")
-	for _, line := range f.logs.lines(t) {
+	for _, line := range f.logs.Lines(t) {
 		if line["route"] != "/metrics" {
 			is.Equal(line["request_id"], "r-1")
 			is.Equal(line["trace_id"], traceID)
@@ -111,7 +111,7 @@ func TestTraceOfAnEvent(t *testing.T) {
 			is.Equal(w.Header().Get("Traceparent"), test.want)
 			f.ask("POST", "/", "", event1(append(test.header, "Ce-Type", "coffee.spilt")...)...)
 			logged := 0
-			for _, line := range f.logs.lines(t) {
+			for _, line := range f.logs.Lines(t) {
 				if line["msg"] == "cold start" {
 					continue // of the process
 				}
@@ -144,12 +144,12 @@ func TestColdStartIsOneLine(t *testing.T) {
 	f.Reached(handler.Ready)
 	f.ask("POST", "/", "{", "Content-Type", "application/json") // is not accepted
 	is.Equal(f.series(`coffeebuddy_start_seconds{until="first_event"}`), "0")
-	f.logs.reset()
+	f.logs.Reset()
 	for range 2 {
 		f.ask("POST", "/", "{}", "Content-Type", "application/json")
 	}
 	var found []map[string]any
-	for _, line := range f.logs.lines(t) {
+	for _, line := range f.logs.Lines(t) {
 		if line["msg"] == "cold start" {
 			found = append(found, line)
 		}
@@ -170,7 +170,7 @@ func TestNoColdStartAfterIdling(t *testing.T) {
 		time.Sleep(276 * time.Second)
 		f.ask("POST", "/", "{}", "Content-Type", "application/json")
 		is.True(strings.HasPrefix(f.series(`coffeebuddy_start_seconds{until="first_event"}`), "276"))
-		for _, line := range f.logs.lines(t) {
+		for _, line := range f.logs.Lines(t) {
 			is.True(line["msg"] != "cold start")
 		}
 	})
@@ -189,7 +189,7 @@ func TestDispatchedEventIsInTheLineOfItsRequest(t *testing.T) {
 		}
 	})))
 	f.ask("POST", "/slack/commands", "")
-	lines := f.logs.lines(t)
+	lines := f.logs.Lines(t)
 	line := lines[len(lines)-1]
 	is.Equal(line["route"], "/slack/commands")
 	is.Equal(line["event_type"], "com.slack.command")

@@ -38,7 +38,7 @@ func post(t *testing.T, fn function, got *event.Event, header http.Header, body 
 			t.Errorf("a log line that is no JSON: %s", line)
 		}
 	}
-	fn.logs.reset()
+	fn.logs.Reset()
 	switch {
 	case w.Code >= 500:
 		t.Errorf("%d %s", w.Code, w.Body)

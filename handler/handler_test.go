@@ -2,9 +2,7 @@ package handler_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
 	"coffeebuddy/handler/handlertest"
+	"coffeebuddy/internal/servertest"
 
 	"github.com/matryer/is"
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,7 +36,7 @@ type function struct {
 	*handler.Handler
 	*events.Engine
 	registry *prometheus.Registry
-	logs     *logBuffer
+	logs     *servertest.Logs
 }
 
 // Wait is the handler's, which waits for the events, too.
@@ -53,7 +52,7 @@ type config struct {
 
 func newFunction(t testing.TB, change ...func(*config)) function {
 	t.Helper()
-	f := function{registry: prometheus.NewRegistry(), logs: new(logBuffer)}
+	f := function{registry: prometheus.NewRegistry(), logs: new(servertest.Logs)}
 	config := config{EventsInFlight: 4, Config: handler.Config{
 		App: "coffeebuddy", Environment: "test", Version: "v1.2.3", Started: time.Now(),
 		Ready: func(context.Context) handler.Readiness {
@@ -261,11 +260,11 @@ func TestLogLines(t *testing.T) {
 	f.ask("GET", "/health/live", "")
 	f.ask("GET", "/health/ready", "")
 	f.ask("GET", "/metrics", "")
-	for _, line := range f.logs.lines(t) {
+	for _, line := range f.logs.Lines(t) {
 		is.Equal(line["level"], "DEBUG") // probes and scrapes
 	}
 
-	f.logs.reset()
+	f.logs.Reset()
 	f.ask("POST", "/", `{"canary":1}`, "Content-Type", "application/json", "X-Request-Id", "r-1",
 		"Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "Authorization", "Bearer canary",
 		"Ce-Specversion", "1.0", "Ce-Id", "e-1%0A", "Ce-Source", "/s", "Ce-Type", "boson.fn")
@@ -274,7 +273,7 @@ func TestLogLines(t *testing.T) {
 		"Traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01")
 	f.ask("POST", "/", "1", event1("Ce-Id", strings.Repeat("☕", 50))...)
 	f.ask("CANARY", "/canary", "canary")
-	lines := slices.DeleteFunc(f.logs.lines(t), func(line map[string]any) bool { return line["msg"] == "cold start" })
+	lines := slices.DeleteFunc(f.logs.Lines(t), func(line map[string]any) bool { return line["msg"] == "cold start" })
 	is.Equal(len(lines), 4)
 	for _, line := range lines {
 		is.Equal(line["level"], "INFO")
@@ -317,7 +316,7 @@ func TestTraceIDsOfWellFormedTraceparentsOnly(t *testing.T) {
 		is := is.New(t)
 		f := newFunction(t)
 		f.ask("GET", "/health/live", "", "Traceparent", test.traceparent)
-		is.Equal(f.logs.lines(t)[0]["trace_id"] == trace, test.valid)
+		is.Equal(f.logs.Lines(t)[0]["trace_id"] == trace, test.valid)
 	}
 }
 
@@ -524,41 +523,4 @@ func TestConfigs(t *testing.T) {
 			is.NoErr(f.Wait(t.Context()))
 		})
 	}
-}
-
-// A logBuffer collects JSON lines from several goroutines.
-type logBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *logBuffer) Write(line []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(line)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-func (b *logBuffer) reset() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.buffer.Reset()
-}
-
-func (b *logBuffer) lines(t *testing.T) []map[string]any {
-	t.Helper()
-	var lines []map[string]any
-	for text := range strings.Lines(b.String()) {
-		var line map[string]any
-		if err := json.Unmarshal([]byte(text), &line); err != nil {
-			t.Fatal(err)
-		}
-		lines = append(lines, line)
-	}
-	return lines
 }

@@ -65,7 +65,7 @@ func TestDeadlineIsAnsweredOnTheWire(t *testing.T) {
 		is.Equal(f.series(`coffeebuddy_events_total{outcome="timeout"}`), "1")
 		is.Equal(f.series("coffeebuddy_events_in_flight"), "1")
 		is.Equal(f.series("coffeebuddy_http_requests_in_flight"), "1") // the scrape
-		lines := f.logs.lines(t)
+		lines := f.logs.Lines(t)
 		is.Equal(len(lines), 1+4) // one, and the scrapes
 		is.Equal(lines[0]["duration_seconds"], 10.0)
 

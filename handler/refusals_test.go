@@ -16,10 +16,10 @@ func TestRefusalsAreLoggedOnceInTenSeconds(t *testing.T) {
 		for range 1000 {
 			f.ask("GET", "/nowhere", "")
 		}
-		is.Equal(len(f.logs.lines(t)), 1)
+		is.Equal(len(f.logs.Lines(t)), 1)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
-		lines := f.logs.lines(t)
+		lines := f.logs.Lines(t)
 		is.Equal(len(lines), 2)
 		is.Equal(lines[1]["msg"], "requests refused")
 		is.Equal(lines[1]["count"], 999.0)
