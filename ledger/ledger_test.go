@@ -451,7 +451,82 @@ func TestOutbox(t *testing.T) {
 	away.Store(false)
 	eventually(t, func() bool { return s.sent() == "/a1 /a2 /b1 /b2" })
 	eventually(t, func() bool { return series(t, alive, "coffeebuddy_ledger_outbox_events", "") == 0 })
-	is.Equal(one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_outbox`), 2) // the refused one, and another function's
+	eventually(t, func() bool { return one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_outbox`) == 2 }) // the refused one, and another function's
+}
+
+// TestOutboxOfSourcesThatAreStuck: events of more sources than are sent from at a time, and more
+// than a batch holds, hang at the sink or cannot be read. Those of another source pass them, and
+// are not sent twice.
+func TestOutboxOfSourcesThatAreStuck(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	s := new(hanging)
+	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Receiver = s, 500*time.Millisecond })
+	is.NoErr(l.Check(t.Context()))
+	run(t, d.DB, `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', '/damaged', 'damaged')`)
+	put := func(source, id string) {
+		_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', $1, $2)`,
+			source, events.AppendEvent(nil, made(source, id)))
+		is.NoErr(err)
+	}
+	for i := range 20 {
+		for range 10 {
+			put("/hangs/"+strconv.Itoa(i), "1")
+		}
+	}
+	for i := range 5 {
+		put("/fine", strconv.Itoa(i))
+	}
+	is.NoErr(l.Check(t.Context()))
+	const all = "/fine0 /fine1 /fine2 /fine3 /fine4"
+	eventually(t, func() bool { return s.sent() == all })
+	eventually(t, func() bool {
+		return one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_outbox WHERE source = '/fine'`) == 0
+	})
+	is.Equal(s.sent(), all)
+}
+
+// A hanging sender takes what is of the source /fine, and of others nothing in time.
+type hanging struct{ sender }
+
+func (s *hanging) Send(ctx context.Context, e event.Event) error {
+	if e.Source() != "/fine" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.sender.Send(ctx, e)
+}
+
+// TestOutboxOfASlowSink: what was sent before the time of a batch is over is not sent again.
+func TestOutboxOfASlowSink(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	s := new(slow)
+	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Receiver = s, 500*time.Millisecond })
+	is.NoErr(l.Check(t.Context()))
+	for i := range 6 {
+		_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', '/a', $1)`,
+			events.AppendEvent(nil, made("/a", strconv.Itoa(i))))
+		is.NoErr(err)
+	}
+	is.NoErr(l.Check(t.Context()))
+	eventually(t, func() bool { return s.sent() == "/a0 /a1 /a2 /a3 /a4 /a5" })
+	eventually(t, func() bool { return one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_outbox`) == 0 })
+	is.Equal(s.sent(), "/a0 /a1 /a2 /a3 /a4 /a5")
+}
+
+// A slow sender takes two events in the time of a batch.
+type slow struct {
+	sender
+	calls atomic.Int64
+}
+
+func (s *slow) Send(ctx context.Context, e event.Event) error {
+	if s.calls.Add(1)%3 == 0 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.sender.Send(ctx, e)
 }
 
 // TestRotation: claims go on, and a transaction that is under way is not cut.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -20,12 +21,14 @@ import (
 const (
 	drainRows    = 100     // events at a time, with
 	drainBytes   = 4 << 20 // of memory for all but the first
-	drainSources = 8       // that are sent to at a time
-	drainTimeout = 10 * time.Second
+	drainSources = 8       // that are sent from at a time
 
-	// The pause after a batch that could not be sent grows from drainPause to drainPauseMax.
+	// The pause after a batch that could not be sent grows from drainPause to drainPauseMax, and
+	// so does the time for which a source is passed over whose event could not be sent.
 	drainPause    = 250 * time.Millisecond
 	drainPauseMax = 30 * time.Second
+
+	maxPassedOver = 1000 // sources
 )
 
 // An outbox is what this process knows of the events that wait to be sent, and its work on
@@ -76,16 +79,19 @@ func (l *Ledger) drainAll(closing <-chan struct{}) {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	pause := drainPause
+	var over passedOver
 	for last := false; !last; {
 		select {
 		case <-wait.C:
 		case <-closing:
-			last = true // one attempt more
+			last = true // one attempt more, for all sources
+			over = passedOver{}
 		}
 		o.mu.Lock()
 		o.again = false
 		o.mu.Unlock()
-		b, err := l.drainBatch()
+		over.end(time.Now())
+		b, err := l.drainBatch(over.sources)
 		if err != nil {
 			l.config.Log.LogAttrs(l.ended, slog.LevelWarn, "the outbox could not be drained", slog.String("reason", string(fault.ReasonOf(err))))
 		}
@@ -99,6 +105,9 @@ func (l *Ledger) drainAll(closing <-chan struct{}) {
 		if err == nil && b.sent > 0 {
 			pause = 0 // it goes forward
 		}
+		if err == nil {
+			over.add(b, time.Now().Add(pause))
+		}
 		wait.Reset(pause)
 		pause = min(max(2*pause, drainPause), drainPauseMax)
 	}
@@ -109,8 +118,42 @@ func (l *Ledger) drainAll(closing <-chan struct{}) {
 
 // A batch is what became of some events of the outbox.
 type batch struct {
-	sent int // or refused by the sink
-	left int
+	sent   int      // or refused by the sink
+	failed []string // the sources whose next event could not be sent
+	left   int
+}
+
+// passedOver are sources whose next event could not be sent. They are left out of batches for a
+// time, so that they hold up no other source.
+type passedOver struct {
+	sources []string
+	until   time.Time
+	pause   time.Duration
+}
+
+// end includes the sources again once their time is over.
+func (p *passedOver) end(now time.Time) {
+	if !now.Before(p.until) {
+		p.sources = nil
+	}
+}
+
+// add passes over the sources that failed in a batch, from the next one on, which begins at next.
+// A batch in which nothing was sent and nothing failed had no other sources: all are due again.
+func (p *passedOver) add(b batch, next time.Time) {
+	switch {
+	case len(b.failed) > 0:
+		if len(p.sources) == 0 { // the batch had all sources
+			p.pause = min(max(2*p.pause, drainPause), drainPauseMax)
+		}
+		p.sources = append(p.sources, b.failed...)
+		p.until = next.Add(p.pause)
+	case len(p.sources) == 0: // all of them work
+		p.pause = 0
+	}
+	if b.sent == 0 && len(b.failed) == 0 || len(p.sources) > maxPassedOver {
+		p.sources = nil
+	}
 }
 
 // An entry is one event of the outbox.
@@ -118,12 +161,15 @@ type entry struct {
 	id     int64
 	source string
 	event  event.Event
+	err    error // the event cannot be read
 }
 
-// drainBatch sends the oldest events, if no other pod does so at this time. Events of a
-// source are sent one after the other; once one could not be sent, those behind it wait.
-func (l *Ledger) drainBatch() (batch, error) {
-	ctx, cancel := context.WithTimeout(l.ended, drainTimeout)
+// drainBatch sends the oldest events but those of some sources, if no other pod does so at this
+// time. Events of a source are sent one after the other; once one could not be sent, those
+// behind it wait. Sending takes half of the time that the transaction has, so that what was
+// sent can be settled: else it would be sent again, and again.
+func (l *Ledger) drainBatch(over []string) (batch, error) {
+	ctx, cancel := context.WithTimeout(l.ended, l.config.Receiver)
 	defer cancel()
 	var b batch
 	err := l.with(ctx, func(ctx context.Context, db *sql.DB) error {
@@ -137,12 +183,12 @@ func (l *Ledger) drainBatch() (batch, error) {
 			return err
 		}
 		if mine {
-			entries, err := l.next(ctx, tx)
+			entries, err := l.next(ctx, tx, over)
 			if err != nil {
 				return err
 			}
-			sent, refused := l.sendAll(ctx, entries)
-			b.sent = len(sent) + len(refused)
+			sent, refused, failed := l.sendAll(ctx, entries)
+			b.sent, b.failed = len(sent)+len(refused), failed
 			if err := l.settleOutbox(ctx, tx, sent, refused); err != nil {
 				return err
 			}
@@ -165,13 +211,21 @@ func (l *Ledger) outboxLock() int32 {
 	return int32(hash.Sum32() | 1) //nolint:gosec // any number but schemaLock will do
 }
 
-// next returns the oldest entries.
-func (l *Ledger) next(ctx context.Context, tx *sql.Tx) ([]entry, error) {
+// next returns the oldest entries but those of some sources.
+func (l *Ledger) next(ctx context.Context, tx *sql.Tx, over []string) ([]entry, error) {
+	sources, err := json.Marshal(append([]string{}, over...)) // they are JSON's, as they came from a text
+	if err != nil {
+		return nil, err
+	}
 	rows, err := tx.QueryContext(ctx, `
 		SELECT id, source, event FROM (
 			SELECT id, source, event, sum(octet_length(event)) OVER (ORDER BY id) AS bytes, row_number() OVER (ORDER BY id) AS n
-			FROM (SELECT id, source, event FROM coffeebuddy_outbox WHERE app = $1 AND refused IS NULL ORDER BY id LIMIT $2) oldest
-		) measured WHERE n = 1 OR bytes <= $3 ORDER BY id`, l.config.App, drainRows, drainBytes)
+			FROM (
+				SELECT id, source, event FROM coffeebuddy_outbox
+				WHERE app = $1 AND refused IS NULL AND source NOT IN (SELECT jsonb_array_elements_text($4::jsonb))
+				ORDER BY id LIMIT $2
+			) oldest
+		) measured WHERE n = 1 OR bytes <= $3 ORDER BY id`, l.config.App, drainRows, drainBytes, string(sources))
 	if err != nil {
 		return nil, err
 	}
@@ -183,17 +237,17 @@ func (l *Ledger) next(ctx context.Context, tx *sql.Tx) ([]entry, error) {
 		if err := rows.Scan(&e.id, &e.source, &encoded); err != nil {
 			return nil, err
 		}
-		if e.event, err = events.ReadEvent(encoded); err != nil {
-			return nil, fault.New(fault.BadResponse, "an event of the outbox was written by another version")
-		}
+		e.event, e.err = events.ReadEvent(encoded)
 		entries = append(entries, e)
 	}
 	return entries, rows.Err()
 }
 
 // sendAll sends entries, and returns the ids of those that the sink took, and of those that it
-// refused for good.
-func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []int64) {
+// refused for good, and the sources whose next entry could not be sent.
+func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []int64, failed []string) {
+	ctx, cancel := context.WithTimeout(ctx, l.config.Receiver/2)
+	defer cancel()
 	bySource := make(map[string][]entry)
 	var sources []string
 	for _, e := range entries {
@@ -211,8 +265,11 @@ func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			for _, e := range bySource[source] {
-				err := l.config.Sender.Send(ctx, e.event)
+			for i, e := range bySource[source] {
+				if ctx.Err() != nil {
+					return // its turn comes
+				}
+				err := l.sendEntry(ctx, e)
 				mu.Lock()
 				switch {
 				case err == nil:
@@ -220,6 +277,9 @@ func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []
 				case events.Refusal(ctx, err).Outcome == events.Rejected:
 					refused = append(refused, e.id)
 				default:
+					if i == 0 { // else it went forward, and is tried again in the next batch
+						failed = append(failed, source)
+					}
 					mu.Unlock()
 					return
 				}
@@ -228,7 +288,17 @@ func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []
 		})
 	}
 	all.Wait()
-	return sent, refused
+	return sent, refused, failed
+}
+
+// sendEntry sends one entry. A pod of another release may be able to read one that this pod
+// cannot.
+func (l *Ledger) sendEntry(ctx context.Context, e entry) error {
+	if e.err != nil {
+		l.config.Log.LogAttrs(ctx, slog.LevelWarn, "an event of the outbox cannot be read", slog.Int64("id", e.id))
+		return e.err
+	}
+	return l.config.Sender.Send(ctx, e.event)
 }
 
 // settleOutbox deletes what was sent, and sets aside what was refused.
