@@ -65,7 +65,7 @@ func NewFunction(settings Settings, logs io.Writer, features ...Feature) (*Funct
 		return nil, err
 	}
 	f.vault = clients.vault
-	if f.ledger, err = newLedger(settings, clients.vault, sender, f.metrics, log); err != nil {
+	if f.ledger, err = newLedger(settings, clients.vault, sender, f.metrics, log, panicked); err != nil {
 		return nil, err
 	}
 	if f.engine, err = events.New(events.Config{

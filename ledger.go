@@ -9,6 +9,7 @@ import (
 
 	"coffeebuddy/checks"
 	"coffeebuddy/events"
+	"coffeebuddy/internal/single"
 	"coffeebuddy/ledger"
 	"coffeebuddy/vault"
 
@@ -16,14 +17,14 @@ import (
 )
 
 // newLedger returns the memory of events that pods share, nil where none is configured.
-func newLedger(settings Settings, client *vault.Client, sender events.Sender, registry prometheus.Registerer, log *slog.Logger) (*ledger.Ledger, error) {
+func newLedger(settings Settings, client *vault.Client, sender events.Sender, registry prometheus.Registerer, log *slog.Logger, panicked func()) (*ledger.Ledger, error) {
 	s := settings.Ledger
 	if s.URL == "" {
 		return nil, nil //nolint:nilnil // none
 	}
 	l, err := ledger.New(ledger.Config{
 		URL:         s.URL,
-		Credentials: ledgerCredentials(s, client),
+		Credentials: ledgerCredentials(s, client, log, panicked),
 		Dynamic:     s.Dynamic(),
 		App:         settings.AppName,
 		Sender:      sender,
@@ -60,11 +61,20 @@ func ledgerChecker(l *ledger.Ledger) []checks.Checker {
 // credentials is what the ledger asks for its user and password.
 type credentials = func(ctx context.Context, refused ledger.Credentials) (ledger.Credentials, error)
 
-func ledgerCredentials(s LedgerSettings, client *vault.Client) credentials {
+func ledgerCredentials(s LedgerSettings, client *vault.Client, log *slog.Logger, panicked func()) credentials {
 	if s.Dynamic() {
 		return leasedCredentials(client.Lease(s.Secret.Mount + "/" + s.Secret.Path))
 	}
-	kept := &keptCredentials{client: client, kv: *s.Secret}
+	kept := &keptCredentials{
+		read: func(ctx context.Context) (ledger.Credentials, error) {
+			values, err := client.Secret(ctx, *s.Secret)
+			if err != nil {
+				return ledger.Credentials{}, err
+			}
+			return checked(values)
+		},
+		work: single.Work{Name: "read of the ledger's credentials", Timeout: readTimeout, Log: log, OnPanic: panicked},
+	}
 	return kept.get
 }
 
@@ -83,40 +93,67 @@ func leasedCredentials(lease *vault.Lease) credentials {
 	}
 }
 
-// keptFor is how long credentials from KV are used before they are read again, by use: so long
-// may it take until a rotation is noticed that leaves the old ones good.
-const keptFor = time.Minute
+const (
+	// keptFor is how long credentials from KV are used before they are read again. A rotation
+	// that leaves the old ones valid is noticed within this time.
+	keptFor = time.Minute
 
-// keptCredentials are read from a secrets engine of the type KV.
+	// readTimeout limits one read of them.
+	readTimeout = 5 * time.Second
+)
+
+// keptCredentials are read from a secrets engine of the type KV. Once there are some, they are
+// read again beside their use, so that a Vault that hangs holds up no event.
 type keptCredentials struct {
-	client *vault.Client
-	kv     vault.KV
+	read func(context.Context) (ledger.Credentials, error)
+	work single.Work
 
 	mu   sync.Mutex
 	held ledger.Credentials
+	err  error     // of the last read
 	next time.Time // when they are read again
 }
 
 func (k *keptCredentials) get(ctx context.Context, refused ledger.Credentials) (ledger.Credentials, error) {
+	none := ledger.Credentials{}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	none := k.held == ledger.Credentials{}
-	if !none && refused != k.held && time.Now().Before(k.next) {
+	if k.held != none && k.held != refused {
+		defer k.mu.Unlock()
+		if now := time.Now(); !now.Before(k.next) {
+			k.next = now.Add(keptFor)
+			k.start(ctx)
+		}
 		return k.held, nil
 	}
-	values, err := k.client.Secret(ctx, k.kv)
-	var read ledger.Credentials
-	if err == nil {
-		read, err = checked(values)
+	ended := k.start(ctx)
+	k.mu.Unlock()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return none, fmt.Errorf("read the ledger's credentials: %w", ctx.Err())
 	}
-	k.next = time.Now().Add(keptFor)
-	switch {
-	case err == nil:
-		k.held = read
-	case none || refused == k.held:
-		return ledger.Credentials{}, err
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil && k.held == refused {
+		return none, k.err
 	}
 	return k.held, nil
+}
+
+// start reads the credentials, unless that is being done.
+func (k *keptCredentials) start(ctx context.Context) (ended <-chan struct{}) {
+	var read ledger.Credentials
+	return k.work.Start(ctx, func(ctx context.Context) (err error) {
+		read, err = k.read(ctx)
+		return err
+	}, func(err error) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.err, k.next = err, time.Now().Add(keptFor)
+		if err == nil {
+			k.held = read
+		}
+	})
 }
 
 // usable returns the credentials in a secret's values.
