@@ -45,6 +45,10 @@ func (l *Ledger) Check(ctx context.Context) error {
 	return nil
 }
 
+const notPostgreSQL = "not PostgreSQL's answer"
+
+var errNotPostgreSQL = fault.New(fault.BadResponse, notPostgreSQL)
+
 // classify is the one place where an error of the database becomes a reason. It reads types
 // and codes: a server's text may quote what it was sent.
 func classify(err error) *fault.Error {
@@ -72,7 +76,7 @@ func classify(err error) *fault.Error {
 	if e := fault.Of(err); e.Reason != fault.BadResponse {
 		return e
 	}
-	return &fault.Error{Reason: fault.BadResponse, Detail: "not PostgreSQL's answer"}
+	return &fault.Error{Reason: fault.BadResponse, Detail: notPostgreSQL}
 }
 
 // ofServer classifies what PostgreSQL says, by its SQLSTATE. The code is the server's own, and
@@ -115,4 +119,11 @@ func printable(code string) string {
 func isMissing(err error) bool {
 	answered, ok := errors.AsType[*pq.Error](err)
 	return ok && answered.Code == "42P01"
+}
+
+// isReadOnly reports whether an error says that the server takes no writes: a standby, or what
+// was the primary before a failover.
+func isReadOnly(err error) bool {
+	answered, ok := errors.AsType[*pq.Error](err)
+	return errors.Is(err, errReadOnly) || ok && answered.Code == "25006"
 }

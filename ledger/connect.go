@@ -2,15 +2,19 @@ package ledger
 
 import (
 	"context"
+	"crypto/x509"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"coffeebuddy/internal/fault"
 
 	"github.com/lib/pq"
 )
@@ -58,6 +62,19 @@ func whereOf(u *url.URL) (where, error) {
 	return where{}, errors.New("the URL's sslmode is not disable, require, verify-ca or verify-full")
 }
 
+// authorities reports whether the file of sslrootcert has certificates. lib/pq says of one that
+// has none what it says of a server that it does not trust.
+func (w where) authorities() error {
+	if w.sslmode == "disable" || w.sslrootcert == "system" {
+		return nil
+	}
+	text, err := os.ReadFile(w.sslrootcert)
+	if err != nil || !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return fault.New(fault.Misconfigured, "the file of sslrootcert cannot be used")
+	}
+	return nil
+}
+
 // open returns a pool. It connects when it is used.
 func (l *Ledger) open(credentials Credentials) *sql.DB {
 	db := sql.OpenDB(connector{l, credentials})
@@ -73,9 +90,18 @@ type connector struct {
 	credentials Credentials
 }
 
-// Connect implements driver.Connector.
-func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+// Connect implements driver.Connector. lib/pq panics at some responses that no PostgreSQL
+// gives, and database/sql connects on a goroutine that has no caller to recover for it.
+func (c connector) Connect(ctx context.Context) (conn driver.Conn, err error) {
+	defer func() {
+		if recover() != nil {
+			conn, err = nil, errNotPostgreSQL
+		}
+	}()
 	l := c.ledger
+	if err := l.where.authorities(); err != nil {
+		return nil, err
+	}
 	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	connector, err := pq.NewConnectorConfig(pq.Config{
 		Host: l.where.host, Port: l.where.port, Database: l.where.database,
@@ -93,7 +119,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	connector.Dialer(&dialer{})
+	connector.Dialer(&dialer{tls: l.where.sslmode != "disable"})
 	return connector.Connect(ctx)
 }
 
@@ -105,6 +131,7 @@ func (connector) Driver() driver.Driver { return pq.Driver{} }
 // first connection: for ever, if the network is cut. So the second call gives the first
 // connection a deadline.
 type dialer struct {
+	tls    bool
 	dialer net.Dialer
 	first  atomic.Pointer[net.Conn]
 }
@@ -116,10 +143,35 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 		return d.dialer.DialContext(ctx, network, address)
 	}
 	conn, err := d.dialer.DialContext(ctx, network, address)
-	if err == nil {
-		d.first.Store(&conn)
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	d.first.Store(&conn)
+	return &greeted{Conn: conn, tls: d.tls}, nil
+}
+
+// A greeted connection fails at the first byte if that is not PostgreSQL's. lib/pq would take
+// what follows for a length, and allocate as much.
+type greeted struct {
+	net.Conn
+
+	tls, read bool
+}
+
+// Read implements net.Conn.
+func (g *greeted) Read(b []byte) (int, error) {
+	n, err := g.Conn.Read(b)
+	if n > 0 && !g.read {
+		g.read = true
+		first := "REvN" // authentication, error, protocol version, notice
+		if g.tls {
+			first = "SNE" // TLS, no TLS, error
+		}
+		if !strings.Contains(first, string(b[:1])) {
+			return 0, errNotPostgreSQL
+		}
+	}
+	return n, err
 }
 
 // Dial implements pq.Dialer. lib/pq calls DialContext in its stead.

@@ -39,6 +39,11 @@ const (
 	// refreshEvery is how often credentials that the database refused are asked for anew: a
 	// wrong secret must not become a flood of requests to Vault.
 	refreshEvery = time.Second
+
+	// reserved is how many connections no transaction of a receiver may hold: one for the
+	// outbox, and two so that claims, renewals, settling and checks go on while receivers
+	// are slow.
+	reserved = 3
 )
 
 // Credentials are a database user and its password.
@@ -74,7 +79,7 @@ type Config struct {
 	Sender      events.Sender // sends what is in the outbox. Nil: there is no outbox
 	Timeout     time.Duration // of one statement that claims, renews, settles or checks. 0 stands for 2 s
 	Receiver    time.Duration // deadline of a receiver, and of a transaction without a statement. 0 stands for 10 s
-	Connections int           // at a time, to the database. 0 stands for 10
+	Connections int           // at a time, to the database; receivers' transactions hold all but three of them. 0 stands for 10
 	Log         *slog.Logger  // nil discards
 }
 
@@ -84,9 +89,12 @@ type Ledger struct {
 	where   where
 	metrics *metrics
 
+	transactions chan struct{} // holds one for each transaction of a receiver
+
 	connecting chan struct{} // holds one while the fields below are in use
 	pool       *pool         // nil before the first use
 	refreshed  time.Time     // when credentials were asked for because the database had refused some
+	dropped    time.Time     // when idle connections were closed because one was of no use
 	prepared   bool          // the tables are there, and of this version
 	closed     bool
 
@@ -125,6 +133,7 @@ func New(config Config) (*Ledger, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	l := &Ledger{config: config, where: where, connecting: make(chan struct{}, 1)}
+	l.transactions = make(chan struct{}, max(1, config.Connections-reserved))
 	l.ended, l.end = context.WithCancel(context.Background())
 	l.metrics = newMetrics(l)
 	return l, nil
@@ -171,8 +180,11 @@ func (l *Ledger) with(ctx context.Context, f func(context.Context, *sql.DB) erro
 			return nil
 		}
 		problem := classify(err)
-		if isMissing(err) {
+		switch {
+		case isMissing(err):
 			l.unprepare()
+		case p != nil && (problem.Reason != fault.Unavailable || isReadOnly(err)):
+			l.dropIdle(p)
 		}
 		if problem.Reason != fault.Denied || p == nil || !again || !l.refuse(ctx, p.credentials) {
 			return problem
@@ -253,6 +265,21 @@ func (l *Ledger) refuse(ctx context.Context, refused Credentials) bool {
 	}
 	l.connect(credentials)
 	return true
+}
+
+// dropIdle closes the connections that are not in use, after one has failed: they may lead to a
+// server that does not answer or is not the primary any more, and they keep the settings that
+// their user had at login. One pod does so once a second at most.
+func (l *Ledger) dropIdle(p *pool) {
+	if l.lock(l.ended) != nil {
+		return
+	}
+	defer l.unlock()
+	if now := time.Now(); now.Sub(l.dropped) >= refreshEvery {
+		l.dropped = now
+		p.db.SetMaxIdleConns(-1)
+		p.db.SetMaxIdleConns(l.config.Connections)
+	}
 }
 
 // unprepare has the next use look for the tables.

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
@@ -642,30 +641,6 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestServerThatIsNone: its answer is none of PostgreSQL's, and is quoted nowhere.
-func TestServerThatIsNone(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	is.NoErr(err)
-	defer listener.Close()
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(c, "HTTP/1.1 400 canary\r\n\r\n")
-			_ = c.Close()
-		}
-	}()
-	l, err := ledger.New(ledger.Config{URL: "postgres://" + listener.Addr().String() + "/x?sslmode=disable", Credentials: as("owner"), Timeout: time.Second})
-	is.NoErr(err)
-	err = l.Check(t.Context())
-	is.True(err != nil && !strings.Contains(err.Error(), "canary"))
-	is.True(fault.ReasonOf(err) == fault.BadResponse || fault.ReasonOf(err) == fault.Refused || fault.ReasonOf(err) == fault.Timeout)
 }
 
 // TestFullDisk: a claim fails, and is made once there is room. What the ledger tells of it is

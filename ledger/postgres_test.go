@@ -27,6 +27,8 @@ type postgres struct {
 	bin, dir string
 	port     int
 	as       *syscall.Credential // nil for who runs the tests
+	settings []string            // of postgresql.conf, as name=value
+	clock    string              // of libfaketime, such as +1h; "" for the machine's
 	server   *exec.Cmd
 	output   bytes.Buffer
 }
@@ -52,7 +54,7 @@ func TestMain(m *testing.M) {
 }
 
 // start starts a server, and returns nil if there is none to start.
-func start() (*postgres, error) {
+func start(settings ...string) (*postgres, error) {
 	bin := binaries()
 	if bin == "" {
 		return nil, nil
@@ -61,7 +63,7 @@ func start() (*postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &postgres{bin: bin, dir: dir}
+	p := &postgres{bin: bin, dir: dir, settings: settings}
 	if os.Getuid() == 0 {
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
@@ -105,6 +107,15 @@ func binaries() string {
 	return filepath.Dir(slices.Max(found))
 }
 
+// faketime returns the library that gives a program another clock, "" for none.
+func faketime() string {
+	found, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1") // where Debian has it
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0]
+}
+
 func (p *postgres) data() string { return filepath.Join(p.dir, "data") }
 
 func (p *postgres) command(name string, args ...string) *exec.Cmd {
@@ -119,6 +130,12 @@ func (p *postgres) command(name string, args ...string) *exec.Cmd {
 func (p *postgres) run() error {
 	p.server = p.command("postgres", "-D", p.data(), "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=60")
+	for _, setting := range p.settings {
+		p.server.Args = append(p.server.Args, "-c", setting)
+	}
+	if p.clock != "" {
+		p.server.Env = append(p.server.Env, "LD_PRELOAD="+faketime(), "FAKETIME="+p.clock, "FAKETIME_DONT_FAKE_MONOTONIC=1")
+	}
 	p.server.Stderr = &p.output
 	if err := p.server.Start(); err != nil {
 		return err

@@ -36,6 +36,8 @@ type state struct {
 	become    bool           // the user became another role at login
 }
 
+var errReadOnly = fault.New(fault.Unavailable, "the database is read-only")
+
 // look is one round trip.
 func look(ctx context.Context, db *sql.DB) (state, error) {
 	var s state
@@ -61,7 +63,7 @@ func (s state) verdict() error {
 	number, err := strconv.Atoi(text)
 	switch {
 	case s.readOnly:
-		return fault.New(fault.Unavailable, "the database is read-only")
+		return errReadOnly
 	case !s.exists:
 		return fault.New(fault.Denied, "the tables are missing, and the user may not create them: apply ledger/schema.sql")
 	case !ours || err != nil:

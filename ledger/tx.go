@@ -50,7 +50,8 @@ type transaction struct {
 	mu     sync.Mutex
 	tx     *sql.Tx
 	over   bool
-	outbox int // events in the outbox
+	outbox int    // events in the outbox
+	leave  func() // gives the slot back; it may be called again
 }
 
 // context returns the receiver's context with the transaction.
@@ -69,14 +70,33 @@ func (t *transaction) begin() (*sql.Tx, error) {
 	if t.tx != nil {
 		return t.tx, nil
 	}
+	if err := t.enter(); err != nil {
+		return nil, fmt.Errorf("begin a transaction: %w", err)
+	}
 	err := t.claim.ledger.with(t.ctx, func(ctx context.Context, db *sql.DB) (err error) {
 		t.tx, err = db.BeginTx(ctx, nil)
 		return err
 	})
 	if err != nil {
+		t.leave()
 		return nil, fmt.Errorf("begin a transaction: %w", err)
 	}
 	return t.tx, nil
+}
+
+// enter waits for a slot, which is free again when the receiver's context has ended, if
+// nothing ends the transaction before.
+func (t *transaction) enter() error {
+	slots := t.claim.ledger.transactions
+	select {
+	case slots <- struct{}{}:
+	case <-t.ctx.Done():
+		return fault.New(fault.Timeout, "no connection was free before the receiver's deadline")
+	}
+	leave := sync.OnceFunc(func() { <-slots })
+	stop := context.AfterFunc(t.ctx, leave)
+	t.leave = func() { stop(); leave() }
+	return nil
 }
 
 // Send implements [events.Sender]: the event is sent once the transaction is committed, and
@@ -113,6 +133,7 @@ func (t *transaction) settle(ctx context.Context, record []byte) (begun bool, er
 	if tx == nil {
 		return false, nil
 	}
+	defer t.leave()
 	c, l := t.claim, t.claim.ledger
 	defer l.metrics.observe(operationCommit, time.Now())
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
@@ -150,5 +171,6 @@ func (t *transaction) rollback() {
 	t.over = true
 	if t.tx != nil {
 		_ = t.tx.Rollback()
+		t.leave()
 	}
 }
