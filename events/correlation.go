@@ -32,6 +32,19 @@ func (c *Correlation) TraceID() string {
 	return c.Traceparent[3:35]
 }
 
+// Sampled reports whether the trace is recorded: the flag sampled of the traceparent
+// (W3C Trace Context, section 3.2.2.5.1).
+func (c *Correlation) Sampled() bool {
+	if c.Traceparent == "" {
+		return false
+	}
+	switch c.Traceparent[len(c.Traceparent)-1] { // the last four flags, in lower case
+	case '1', '3', '5', '7', '9', 'b', 'd', 'f':
+		return true
+	}
+	return false
+}
+
 // correlationKey is the key of the *Correlation in a context.
 type correlationKey struct{}
 

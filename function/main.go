@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -24,12 +25,22 @@ func main() {
 	if len(os.Args) > 1 {
 		os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
 	}
+	collect()
 	logs := logging.NewWriter(os.Stdout)
 	err := run(logs)
 	flush(logs)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+}
+
+// collect has the garbage collector run half as often as Go's default, unless the environment
+// says when it runs. That costs 4 MiB under load and makes every request a few percent cheaper.
+// The manifests set the same beside their GOMEMLIMIT.
+func collect() {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(200)
 	}
 }
 

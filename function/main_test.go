@@ -31,6 +31,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// TestTheCollector runs half as often as by Go's default, unless the environment says how often.
+func TestTheCollector(t *testing.T) {
+	t.Parallel()
+	for when, row := range map[string]struct{ variables, percent string }{
+		"nothing is set":       {"", "200"},
+		"GOGC is set":          {"GOGC=100", "100"},
+		"GOMEMLIMIT is set":    {"GOMEMLIMIT=224MiB", "100"},
+		"both are, as on pods": {"GOMEMLIMIT=224MiB GOGC=200", "200"},
+		"GOGC is low":          {"GOMEMLIMIT=224MiB GOGC=50", "50"},
+	} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			is := is.New(t)
+			p := start(t, strings.Fields(row.variables)...).listening(t)
+			_, metrics := get(t, p.url+"/metrics")
+			is.True(strings.Contains(metrics, "\ngo_gc_gogc_percent "+row.percent+"\n"))
+		})
+	}
+}
+
 // A program is the function as a process of its own.
 type program struct {
 	*exec.Cmd

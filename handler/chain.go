@@ -33,7 +33,7 @@ func (h *Handler) answered(w *response, r *http.Request) {
 		code = http.StatusOK // what net/http sends for a handler that wrote nothing
 	}
 	route, method, took := h.metrics.routeOf(r.Pattern), methodOf(r.Method), time.Since(w.began)
-	h.metrics.observe(route, method, code, took)
+	h.metrics.observe(route, method, code, took, &w.Correlation)
 	h.log(r, w, code, route, method, took)
 }
 

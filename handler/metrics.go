@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"coffeebuddy/events"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -64,6 +66,7 @@ func newMetrics(registry *prometheus.Registry, requestsInFlight func() float64) 
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,
 			NativeHistogramMinResetDuration: time.Hour,
+			NativeHistogramMaxExemplars:     -1, // those of the buckets are enough, and need no lock
 		}, []string{"method", "route"}),
 		routes:     make(map[string]*route),
 		milestones: make(map[Milestone]*milestone),
@@ -106,10 +109,13 @@ func (m *metrics) addRoute(pattern, method string, r *route) {
 	m.routes[pattern] = r
 }
 
-// observe counts one request, and how long it took if its client waited for the response.
-func (m *metrics) observe(r *route, method string, code int, took time.Duration) {
+// observe counts one request, and how long it took if its client waited for the response. The
+// duration of a POST whose trace is sampled has the trace's id as its exemplar.
+func (m *metrics) observe(r *route, method string, code int, took time.Duration, c *events.Correlation) {
 	switch {
 	case code == clientLeft:
+	case method == r.method && method == http.MethodPost && c.Sampled():
+		r.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), prometheus.Labels{"trace_id": c.TraceID()})
 	case method == r.method:
 		r.duration.Observe(took.Seconds())
 	default:

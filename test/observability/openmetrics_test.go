@@ -28,6 +28,10 @@ func TestStrictParsersTakeTheMetrics(t *testing.T) {
 	is.NoErr(err)
 	function, err := coffeebuddy.NewFunction(settings, io.Discard)
 	is.NoErr(err)
+	sampled := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}"))
+	sampled.Header.Set("Content-Type", "application/json")
+	sampled.Header.Set("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	function.ServeHTTP(httptest.NewRecorder(), sampled) // for the parsers to meet an exemplar
 	for _, row := range []struct{ accept, contentType, parser string }{
 		{"text/plain;version=0.0.4", "text/plain; version=0.0.4", "prometheus_client.parser"},
 		{"application/openmetrics-text;version=0.0.1", "application/openmetrics-text; version=0.0.1", "prometheus_client.openmetrics.parser"},

@@ -274,11 +274,11 @@ func TestFuncYAMLAgreesWithTheService(t *testing.T) {
 
 	// What func takes from the cluster is what the Service takes.
 	config, secret := c.EnvFrom[0].ConfigMapRef.Name, c.Env[0].ValueFrom.SecretKeyRef
-	is.Equal(len(f.Run.Envs), 5)
+	is.Equal(len(f.Run.Envs), 6)
 	for _, e := range f.Run.Envs {
 		switch e.Name {
-		case "GOMEMLIMIT":
-			is.Equal(e.Value, variable(c, "GOMEMLIMIT"))
+		case "GOMEMLIMIT", "GOGC":
+			is.Equal(e.Value, variable(c, e.Name))
 		case "VAULT_TOKEN":
 			is.Equal(e.Value, fmt.Sprintf("{{ secret:%s:%s }}", secret.Name, secret.Key))
 		case "COFFEEBUDDY_ENVIRONMENT", "VAULT_ADDR", "ORY_BASE_URL":
