@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -424,27 +423,6 @@ func TestDurationsAreNativeAndClassic(t *testing.T) {
 		return
 	}
 	t.Error("no such metric")
-}
-
-func TestScrapesAreLimited(t *testing.T) {
-	t.Parallel()
-	is := is.New(t)
-	f := newFunction(t)
-	entered, leave := make(chan struct{}), make(chan struct{})
-	f.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "slow", Help: "Slow."}, func() float64 {
-		entered <- struct{}{}
-		<-leave
-		return 0
-	}))
-	var scrapes sync.WaitGroup
-	for range 4 {
-		scrapes.Go(func() { f.ask("GET", "/metrics", "") })
-		<-entered
-	}
-	is.Equal(f.ask("GET", "/metrics", "").Code, 503)
-	is.Equal(f.ask("GET", "/health/ready", "").Code, 200) // nobody else waits for them
-	close(leave)
-	scrapes.Wait()
 }
 
 func TestMilestonesAreRecordedOnce(t *testing.T) {

@@ -4,22 +4,13 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"coffeebuddy/events"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
-
-// scrapesInFlight is how many scrapes are answered at a time; one more is 503.
-// Prometheus in a pair, a person with curl, and one to spare.
-const scrapesInFlight = 4
-
-// scrapeTimeout is how long one scrape may take to be read: Prometheus' own default.
-const scrapeTimeout = 10 * time.Second
 
 // unmatched is the route of what matched none, a 405 included.
 const unmatched = "unmatched"
@@ -154,38 +145,6 @@ func (m *metrics) reached(which Milestone, after time.Duration) bool {
 // process; 0 if it was not.
 func (m *metrics) after(which Milestone) float64 {
 	return time.Duration(m.milestones[which].after.Load()).Seconds()
-}
-
-// handleMetrics shows a registry as text, OpenMetrics or protobuf, as the scraper
-// asks for; native histograms are in protobuf only.
-func handleMetrics(registry *prometheus.Registry, log *slog.Logger) http.Handler {
-	show := promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		Registry:            registry,
-		ErrorHandling:       promhttp.ContinueOnError,
-		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelError),
-		EnableOpenMetrics:   true,
-		MaxRequestsInFlight: scrapesInFlight,
-	}))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// One who does not read keeps its place no longer than this. Where the
-		// connection has no deadlines, in a test, there is no place to keep.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout))
-		r.Header.Set("Accept-Encoding", codingOf(r.Header.Values("Accept-Encoding")))
-		show.ServeHTTP(w, r)
-	})
-}
-
-// codingOf returns the content coding of a scrape. promhttp logs an error for each request
-// that accepts neither of its two, and sends it identity all the same.
-func codingOf(accepted []string) string {
-	for coding := range strings.SplitSeq(strings.Join(accepted, ","), ",") {
-		name, parameters, _ := strings.Cut(coding, ";")
-		_, quality, _ := strings.Cut(parameters, "q=")
-		if strings.EqualFold(strings.TrimSpace(name), "gzip") && (quality == "" || strings.Trim(quality, "0. ") != "") {
-			return "gzip"
-		}
-	}
-	return "identity"
 }
 
 // methodOf returns a method as a label: a standard one, or "unknown".
