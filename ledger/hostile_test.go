@@ -236,14 +236,7 @@ func TestCommitOfUnknownOutcome(t *testing.T) {
 			address := breaking(t, &broken, arrives)
 			l := d.ledger(t, func(c *ledger.Config) { c.URL = "postgres://" + address + "/" + d.name + "?sslmode=disable" })
 			e := engine(t, l, nil)
-			is.NoErr(e.On("coffee.ordered", func(ctx context.Context, in event.Event) (*event.Event, error) {
-				tx, err := ledger.Tx(ctx)
-				if err != nil {
-					return nil, err
-				}
-				_, err = tx.ExecContext(ctx, `INSERT INTO effect VALUES ($1)`, in.ID())
-				return nil, err
-			}, events.Transactional(time.Hour)))
+			is.NoErr(e.On("coffee.ordered", insertEffect, events.Transactional(time.Hour)))
 			broken.Store(true)
 			is.Equal(e.Dispatch(t.Context(), ordered("1")).Outcome, events.Retry)
 			is.True(!broken.Load()) // it did break
@@ -258,6 +251,16 @@ func TestCommitOfUnknownOutcome(t *testing.T) {
 			is.Equal(one[int](t, d.DB, `SELECT count(*) FROM effect`), 1)
 		})
 	}
+}
+
+// insertEffect is a receiver.
+func insertEffect(ctx context.Context, in event.Event) (*event.Event, error) {
+	tx, err := ledger.Tx(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO effect VALUES ($1)`, in.ID())
+	return nil, err
 }
 
 // breaking returns the address of a proxy to the server that breaks one connection at its

@@ -135,7 +135,7 @@ func TestMetrics(t *testing.T) {
 }
 
 // TestRoundTrips: claiming is one, and settling another. A transaction that is not used is
-// none.
+// none; one that is adds its begin and its commit.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	is, d := is.New(t), newDatabase(t)
@@ -155,6 +155,18 @@ func TestRoundTrips(t *testing.T) {
 		is.NoErr(claim.Settle(t.Context(), []byte("record")))
 		is.Equal(p.requests.Load()-before, int64(2))
 	}
+	before := p.requests.Load()
+	r := request("in a transaction")
+	r.Transactional = true
+	claim, err := l.Claim(t.Context(), r)
+	is.NoErr(err)
+	ctx := claim.Context(t.Context())
+	tx, err := ledger.Tx(ctx)
+	is.NoErr(err)
+	_, err = tx.ExecContext(ctx, `SELECT $1::text`, "an effect")
+	is.NoErr(err)
+	is.NoErr(claim.Settle(t.Context(), nil))
+	is.Equal(p.requests.Load()-before, int64(5)) // claim, BEGIN, the receiver's own, settle, COMMIT
 }
 
 // A proxy is between a ledger and the server. It counts what the ledger sends, and can be cut.

@@ -22,7 +22,7 @@ type row struct {
 func New() (dashboard.Dashboard, error) {
 	b := dashboard.NewDashboardBuilder("CoffeeBuddy").
 		Uid("coffeebuddy").
-		Description("The function's readiness, traffic, events, Slack requests, starts and runtime.").
+		Description("The function's readiness, traffic, events, ledger, Slack requests, starts and runtime.").
 		Tags([]string{"coffeebuddy"}).
 		Time("now-1h", "now").
 		Refresh("30s").
@@ -35,7 +35,7 @@ func New() (dashboard.Dashboard, error) {
 		Tooltip("What each reason means, and what to do").Url("${repository}/docs/operations.md").TargetBlank(true))
 	id := uint32(0)
 	next := func() uint32 { id++; return id }
-	for _, r := range []row{ready(), traffic(), events(), slack(), starts(), runtime()} {
+	for _, r := range []row{ready(), traffic(), events(), ledger(), slack(), starts(), runtime()} {
 		b.WithRow(dashboard.NewRowBuilder(r.title).Id(next()))
 		for _, p := range r.panels {
 			b.WithPanel(p.builder(next()))

@@ -53,6 +53,7 @@ type story struct {
 	began       time.Time
 	vault       *devstack.Vault
 	hydra       *devstack.Hydra
+	postgres    *devstack.Postgres
 	prometheus  *devstack.Prometheus
 	a, b, c     *pod
 	traffic     traffic
@@ -77,6 +78,13 @@ func (s *story) prepare(ctx context.Context) (err error) {
 	if s.hydra, err = devstack.StartHydra(ctx, devstack.HydraOptions{}); err != nil {
 		return err
 	}
+	if s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresOptions{}); err != nil {
+		return err
+	}
+	// A user's lease ends sooner than the story.
+	if err := s.vault.ConnectPostgres(ctx, s.postgres, devstack.DatabaseOptions{TTL: s.after(0.25), MaxTTL: s.after(0.3)}); err != nil {
+		return err
+	}
 	access, err := s.hydra.AccessToken(ctx, s.hydra.Client, devstack.EventsScope)
 	if err != nil {
 		return err
@@ -95,7 +103,7 @@ func (s *story) prepare(ctx context.Context) (err error) {
 		"VAULT_ADDR=" + s.vault.URL, "VAULT_TOKEN=" + token.Reveal(), "ORY_BASE_URL=" + s.hydra.AdminURL,
 		"COFFEEBUDDY_HTTP_HOST=127.0.0.1", "COFFEEBUDDY_ENVIRONMENT=prod", "COFFEEBUDDY_ECHO=true", "COFFEEBUDDY_EVENTS_SCOPE=" + devstack.EventsScope,
 		"COFFEEBUDDY_SLACK_SECRET=secret/coffeebuddy/slack#signing_secret", "COFFEEBUDDY_EVENT_TIMEOUT=3s",
-		"K_SINK=" + sink,
+		"K_SINK=" + sink, "COFFEEBUDDY_LEDGER=" + s.postgres.URL, "COFFEEBUDDY_LEDGER_SECRET=database/creds/" + devstack.DatabaseRole,
 		"GOMEMLIMIT=224MiB", // of knative/400-service.yaml
 	}
 	pods := s.others

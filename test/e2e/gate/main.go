@@ -36,7 +36,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	function, err := coffeebuddy.NewFunction(settings, os.Stdout, append(coffeebuddy.Features(), func(p coffeebuddy.Platform) error {
+	function, err := coffeebuddy.NewFunction(settings, os.Stdout, append(coffeebuddy.Features(), effects, func(p coffeebuddy.Platform) error {
 		return p.Slack.Command("/coffee gate", ask(os.Getenv("GATE_URL")), slack.Durable())
 	})...)
 	if err != nil {

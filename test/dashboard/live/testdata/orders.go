@@ -39,6 +39,11 @@ func addOrders(h *events.Events) error {
 	}
 	return errors.Join(
 		h.On("coffee.ordered", order, events.Deduplicate(time.Hour)),
+		h.On("coffee.paid", func(ctx context.Context, e event.Event) (*event.Event, error) {
+			out := event.New()
+			out.SetType("coffee.brewing")
+			return nil, h.Send(ctx, out) // by the outbox
+		}, events.Transactional(time.Hour)),
 		h.On("com.slack.interaction.block_actions", func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			return nil, wait(ctx, 2500*time.Millisecond) // longer than Slack is kept waiting
 		}),
