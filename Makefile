@@ -110,7 +110,7 @@ fuzz: ## Send anything at all to POST /, to the Slack routes, to the log and to 
 	$(GO) test -run '^$$' -fuzz FuzzLoad -fuzztime 60s .
 
 .PHONY: bench
-bench: ## Measure, beside what else one could run, ten minutes; writes the tables of docs/performance.md
+bench: ## Measure, beside what else one could run, twelve minutes; writes the tables and the picture of docs/performance.md
 	@cd test/bench && $(GO) run .
 
 .PHONY: bench-quick

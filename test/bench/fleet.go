@@ -53,6 +53,7 @@ const (
 	headersName  = "… and a health answer's headers"
 	functionName = "**this function**"
 	quietName    = "**this function**, no log line"
+	stoppedName  = "**this function**, nobody reads its log"
 	handlerName  = "**this project's handler**"
 	healthName   = "alexliesenfeld/health"
 	periodicName = "alexliesenfeld/health, periodic"
@@ -66,6 +67,7 @@ const (
 // A fleet is the servers of the throughput and latency steps.
 type fleet struct {
 	bare, timeouts, headers, function, quiet, handler *server
+	stopped                                           *server // of latency alone
 	health, periodic, sdk, funcgo, promhttp           *server
 	fastapi, fastapiPlayed                            *server // nil without Python
 }

@@ -70,6 +70,9 @@ func (b *bench) latency(ctx context.Context) error {
 			}
 		}
 	}
+	if b.results.Dropped, err = dropped(f.stopped); err != nil {
+		return err
+	}
 	for _, p := range all {
 		b.results.Latency = append(b.results.Latency, p.figures())
 	}
@@ -90,6 +93,20 @@ func (b *bench) pacedRows(ctx context.Context, f *fleet) ([]*pacedRow, error) {
 			all = append(all, &pacedRow{row: r, rate: fastRate, span: b.latencySpan, most: few})
 		}
 	}
+	full, err := b.fullPipe()
+	if err != nil {
+		return nil, err
+	}
+	p := b.function(stoppedName)
+	p.log = full
+	if f.stopped, err = b.start(ctx, p, b.healthy); err != nil {
+		return nil, err
+	}
+	echo := event("binary", "boson.fn", 200)
+	if _, err := closedLoop(f.stopped, echo, 8, time.Second); err != nil { // so that the buffer is full, too
+		return nil, err
+	}
+	all = append(all, &pacedRow{row: row{binaryEcho, f.stopped, echo}, rate: fastRate, span: b.latencySpan, most: few})
 	hangs, err := hung(ctx)
 	if err != nil {
 		return nil, err

@@ -1,8 +1,8 @@
 // Command bench measures the function beside what else one could run, all in one go: each program a process of its own, stripped, asked
 // over loopback, in rounds in which all have their turn, so that a machine that is busy with something else hits all alike.
 //
-//	go run .             # everything, ten minutes on two cores, into docs/performance.md
-//	go run . -quick      # a minute, to see that it works; prints, and changes no file
+//	go run .             # everything, twelve minutes on two cores, into docs/performance.md
+//	go run . -quick      # two minutes, to see that it works; prints, and changes no file
 //	go run . -quick -only 'throughput|growth'
 //
 // It exits with 1 when a request failed, or when a figure is so far off that something is broken; the aims that stand in the tables
@@ -92,6 +92,8 @@ func run(ctx context.Context, root string, quick bool, only string) (err error) 
 		{"latency", b.latency},
 		{"upstream", b.upstream},
 		{"growth", b.growth},
+		{"without a network", b.withoutNetwork},
+		{"instructions", b.instructions}, // last, since they do not mind a busy machine
 	} {
 		if !pattern.MatchString(step.name) {
 			continue
@@ -173,6 +175,7 @@ func (b *bench) publish(write bool) error {
 	return errors.Join(
 		os.MkdirAll(bin, 0o755), os.WriteFile(filepath.Join(bin, "bench.json"), figures, 0o644),
 		rewrite(filepath.Join(b.root, "docs", "performance.md"), text),
+		os.WriteFile(filepath.Join(b.root, "docs", "performance.svg"), []byte(b.results.picture()), 0o644),
 	)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ type program struct {
 	args    []string // PORT in one stands for the port
 	env     []string // beside that of the platform
 	family  bool     // it starts others
+	log     string   // where its output goes; empty: /dev/null
 	live    string   // the path that answers 200 as soon as it serves
 	mallocs string   // the path that says what it has allocated; empty: none does
 
@@ -99,7 +101,7 @@ func (b *bench) command(ctx context.Context, p program, to platform) (command de
 	for i, arg := range p.args {
 		args[i] = strings.ReplaceAll(arg, "PORT", port)
 	}
-	return devstack.Command{Name: p.name, Path: p.path, Args: args, Env: env, Dir: b.dir, Log: os.DevNull, Family: p.family}, address, nil
+	return devstack.Command{Name: p.name, Path: p.path, Args: args, Env: env, Dir: b.dir, Log: cmp.Or(p.log, os.DevNull), Family: p.family}, address, nil
 }
 
 // start runs a program and returns when it answers.

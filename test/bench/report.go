@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -30,6 +31,11 @@ type results struct {
 	Footprint  []footprint  `json:"footprint"`
 	Upstream   []upstream   `json:"upstream"`
 	Growth     []growth     `json:"growth"`
+
+	NoValgrind   string         `json:"no_valgrind,omitempty"` // why instructions are missing
+	Instructions []instructions `json:"instructions"`
+	Receive      []receive      `json:"receive"`
+	Dropped      int            `json:"dropped"` // log lines, where nobody reads the log
 }
 
 // rewrite replaces what is between the two comments of a file.
@@ -74,8 +80,9 @@ func (r *results) markdown() string {
 	text.WriteString(r.head() + "\n\n")
 	section("Aims", len(r.aims()), r.aimsTable())
 	section("Throughput", len(r.Throughput), throughputWords, "", r.throughputTable(), r.metricsWords())
-	section("Latency", len(r.Latency), latencyWords, "", r.latencyTable())
-	section("Cold start", len(r.Starts), "From exec to the first 200 of `GET /health/live`, asked again every 50 µs; all in turn.", "", r.startsTable())
+	section("Latency", len(r.Latency), latencyWords, "", r.latencyTable(), r.droppedWords())
+	section("Cold start", len(r.Starts), startWords, "", r.startsTable())
+	section("Without a network", len(r.Receive), receiveWords, "", r.receiveTable())
 	section("Size and memory", len(r.Footprint), footprintWords, "", r.footprintTable())
 	section("What Vault and Ory are asked", len(r.Upstream), upstreamWords, "", r.upstreamTable())
 	section("More dependencies", len(r.Growth), growthWords, "", r.growthTable())
@@ -93,29 +100,40 @@ func (r *results) head() string {
 	if r.NoPython != "" {
 		text += "\n\nThe rows of the FastAPI service are missing: " + r.NoPython + "."
 	}
+	if r.NoValgrind != "" {
+		text += "\n\nInstructions are missing: " + r.NoValgrind + "."
+	}
 	return text
 }
 
-const throughputWords = `Eight connections (for metrics four, which is what the function answers at a time), each asked again as soon as it has answered, by a client that writes fixed bytes. Median and quartiles of the rounds; the ratio is
-to bare net/http, measured before and after in the same round. The client and, where they are asked, Vault and Hydra are on the same cores. Processor time is the
-server's own, of all its processes. Allocations are heap objects, by the runtime's own count before and after, what net/http allocates included.
-An event has 100 bytes; this function's log line of each goes to /dev/null, the others write none. The CloudEvents SDK's receiver, and func-go, which is built on it, now and then leave
-one of several requests unanswered until another one comes, and then that one; they are started anew for each round, and what was unanswered at its end is counted.`
+const throughputWords = `Eight connections (for metrics four, which is what the function answers at a time), each asked again
+as soon as it has answered, by a client that writes fixed bytes. Median and quartiles of the rounds; the ratio
+is to bare net/http, measured before and after in the same round. The client and, where they are asked, Vault
+and Hydra are on the same cores. Processor time is the server's own, of all its processes. Instructions are
+valgrind's count on the server, for a number of requests on one connection and for twice as many, the
+difference divided: they do not include the kernel's, and repeat within a few percent however busy the machine
+is. Allocations are heap objects, by the runtime's own count before and after, including those of net/http.
+
+An event has 100 bytes; this function's log line of each goes to /dev/null, the others write none. The
+CloudEvents SDK's receiver, and func-go, which is built on it, now and then leave one of several requests
+unanswered until another one comes, and then that one. Such a connection is given up after 15 ms, replaced, and
+counted as unanswered: each lowers their rate by 15 ms of one of the eight connections, and moves no other
+column. They are started anew for each round.`
 
 func (r *results) throughputTable() string {
-	t := newTable("", "requests per second", "quartiles", "ratio to bare", "quartiles", "µs of processor each", "allocations each", "unanswered")
+	t := newTable("", "requests per second", "quartiles", "ratio to bare", "quartiles", "µs of processor each", "thousand instructions each", "allocations each", "unanswered")
 	what := ""
 	for _, row := range r.Throughput {
 		if row.What != what {
 			what = row.What
-			t.row(what, "", "", "", "", "", "", "")
+			t.row(what, "", "", "", "", "", "", "", "")
 		}
 		ratio, quartiles := "", ""
 		if row.Ratio.Rounds > 0 {
 			ratio, quartiles = figure(row.Ratio.Median), figure(row.Ratio.Low)+"–"+figure(row.Ratio.High)
 		}
 		t.row(row.Who, thousands(row.PerSecond.Median), thousands(row.PerSecond.Low)+"–"+thousands(row.PerSecond.High), ratio, quartiles,
-			figure(row.CPU), counted(row.Allocations), fmt.Sprint(row.Unanswered))
+			figure(row.CPU), known(r.instructionsOf(row.What, row.Who)/1e3), counted(row.Allocations), fmt.Sprint(row.Unanswered))
 	}
 	return t.String()
 }
@@ -130,7 +148,7 @@ func (r *results) metricsWords() string {
 		}
 		return 0
 	}
-	words := fmt.Sprintf("Metrics are asked for as plain text. promhttp alone has the function's own collectors in its registry, after the same kinds of requests, and no handler around it: %d lines in %s bytes, the function %d in %s.",
+	words := fmt.Sprintf("Metrics are asked for as plain text. promhttp alone has copies of the function's collectors in its registry, after the same kinds of requests, and nothing of ours around it: %d lines in %s bytes, the function %d in %s.",
 		r.Series[1], thousands(float64(size(promhttpName))), r.Series[0], thousands(float64(size(functionName))))
 	if n := size(fastapiName); n > 0 {
 		words += fmt.Sprintf(" The FastAPI service has its own few, %s bytes.", thousands(float64(n)))
@@ -138,8 +156,9 @@ func (r *results) metricsWords() string {
 	return "\n" + words
 }
 
-const latencyWords = `Each request at its time, whether those before were answered or not; counted from when it was due, so that a stall shows in all that had to wait for it. A request that was not
-answered within 10 s of the last one (0.25 s for the SDK and func-go) is in with the time until then.`
+const latencyWords = `Each request at its time, whether those before were answered or not; counted from when it was due, so
+that a stall shows in all that had to wait for it. A request that was not answered within 10 s of the last one
+(0.25 s for the SDK and func-go, whose slowest requests are those) is in with the time until then.`
 
 func (r *results) latencyTable() string {
 	t := newTable("", "per second", "p50 ms", "p99 ms", "p99 of the rounds", "max ms", "requests", "unanswered")
@@ -155,12 +174,48 @@ func (r *results) latencyTable() string {
 	return t.String()
 }
 
-func (r *results) startsTable() string {
-	t := newTable("", "starts", "p50 ms", "p99 ms", "max ms")
-	for _, s := range r.Starts {
-		t.row(s.Who, fmt.Sprint(s.Starts), figure(s.P50), figure(s.P99), figure(s.Max))
+const startWords = `From exec to the first 200 of ` + "`GET /health/live`" + `, asked again every 50 µs; all in turn.
+Instructions include those of an orderly end after SIGTERM, where a program has one.`
+
+const receiveWords = `An event of 100 bytes to a receiver that does nothing, beside the CloudEvents SDK
+(` + "`BenchmarkReceive` in `test/conformance`" + `): processor time, the least of the runs. Inline is the SDK's decoding
+and validation alone; its receiver does not route, bound, time, count, log, or wait for a deadline.`
+
+func (r *results) receiveTable() string {
+	t := newTable("", "", "µs of processor each", "ratio to the SDK's receiver", "allocations each")
+	names := map[string]string{"handler": "**this handler**", "handler_quiet": "**this handler**, no log line", "SDK_receiver": "CloudEvents SDK's receiver", "SDK_inline": "CloudEvents SDK, inline"}
+	for _, row := range r.Receive {
+		ratio := ""
+		if sdk, ok := r.received(row.What, "SDK_receiver"); ok {
+			ratio = figure(row.CPU / sdk.CPU)
+		}
+		t.row(row.What, cmp.Or(names[row.Who], row.Who), figure(row.CPU/1e3), ratio, counted(row.Allocations))
 	}
 	return t.String()
+}
+
+// droppedWords says what became of the log lines that nobody read.
+func (r *results) droppedWords() string {
+	if r.Dropped == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\nWhere nobody reads the log, its lines go to a pipe that is full: %s were dropped, and counted.", thousands(float64(r.Dropped)))
+}
+
+func (r *results) startsTable() string {
+	t := newTable("", "starts", "p50 ms", "p99 ms", "max ms", "million instructions")
+	for _, s := range r.Starts {
+		t.row(s.Who, fmt.Sprint(s.Starts), figure(s.P50), figure(s.P99), figure(s.Max), known(r.instructionsOf(starting, s.Who)/1e6))
+	}
+	return t.String()
+}
+
+// known returns a figure, and nothing for one that was not measured.
+func known(value float64) string {
+	if value == 0 {
+		return ""
+	}
+	return figure(value)
 }
 
 const footprintWords = `Stripped binaries, and the layer of an image as ko makes it (a tar with the binary, compressed with gzip for speed). Resident memory after start and a few answers, and after
