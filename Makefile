@@ -6,12 +6,15 @@ KNATIVE  ?= knative
 LINT     := $(GO) tool -modfile=$(CURDIR)/test/tools/go.mod golangci-lint
 
 # In a checkout that another user owns, as in most CI containers, git refuses to answer and the build fails. Git trusts this
-# checkout for the commands of this file, without its file system monitor, which is a program.
-export GIT_CONFIG_COUNT   := 2
-export GIT_CONFIG_KEY_0   := safe.directory
-export GIT_CONFIG_VALUE_0 := $(realpath .)
-export GIT_CONFIG_KEY_1   := core.fsmonitor
-export GIT_CONFIG_VALUE_1 := false
+# checkout for the commands of this file, without its file system monitor, which is a program. These settings come after those
+# that the environment has already.
+safe    := $(or $(GIT_CONFIG_COUNT),0)
+monitor := $(shell expr "$(safe)" + 1)
+export GIT_CONFIG_COUNT            := $(shell expr "$(safe)" + 2)
+export GIT_CONFIG_KEY_$(safe)      := safe.directory
+export GIT_CONFIG_VALUE_$(safe)    := $(realpath .)
+export GIT_CONFIG_KEY_$(monitor)   := core.fsmonitor
+export GIT_CONFIG_VALUE_$(monitor) := false
 
 # The modules of this repository: those whose tests compile little, those that compile the function anew or Knative's, Kubernetes', Kong's or
 # Prometheus' first, and those whose tests need real servers or a cluster.
@@ -20,10 +23,12 @@ LARGE    := test/func test/kong test/knative test/image test/bench test/dashboar
 SERVERS  := test/e2e test/cluster
 MODULES  := $(QUICK) $(LARGE) $(SERVERS)
 
-# run-tests runs the tests of modules, with the race detector and in random order. $(1): the modules, $(2): more flags.
+# run-tests runs the tests of modules, with the race detector and in random order. $(1): the modules, $(2): more flags. Most tests
+# that take long wait for a deadline, so four run at a time on any machine. A program with the race detector would wait a second at
+# its end, to look for more races.
 define run-tests
-	@for module in $(1); do \
-		echo "== test $$module" && (cd $$module && $(GO) test -vet=all -race -shuffle=on -count=1 $(2) ./...) || exit 1; \
+	@export GORACE="atexit_sleep_ms=50 $$GORACE"; for module in $(1); do \
+		echo "== test $$module" && (cd $$module && $(GO) test -vet=all -race -shuffle=on -count=1 -parallel 4 $(2) ./...) || exit 1; \
 	done
 endef
 
@@ -68,6 +73,7 @@ test-large: ## Run the quick tests that make test leaves out, since they compile
 e2e: bin/devstack ## Run the tests on real servers: every fault of Vault and Hydra, chaos, Knative's queue-proxy
 	@bin/devstack build
 	@echo "== attacks on the function" && $(GO) test -count=1 -timeout 20m -run '^TestAttacks$$' ./function
+	$(call run-tests,.,-timeout 20m -skip '^TestAttacks$$')
 	@echo "== test test/knative/queueproxy" && cd test/knative/queueproxy && $(GO) vet . && $(GO) test -race -shuffle=on -count=1 -timeout 20m
 	$(call run-tests,test/image test/devstack test/dashboard test/observability test/e2e,-timeout 20m)
 	@echo "== bench-quick" && $(MAKE) --no-print-directory bench-quick

@@ -179,6 +179,9 @@ func (p *pods) deliver(kind, id string) (status int, answer string) {
 //
 // COFFEEBUDDY_TEST_FULL=1 does it at the scale that docs/ledger.md tells of.
 func TestPodsThatDie(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a quarter of a minute; make e2e runs it")
+	}
 	if binaries() == "" {
 		t.Skip("PostgreSQL is not installed: apt-get install postgresql")
 	}

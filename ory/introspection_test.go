@@ -345,6 +345,9 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 
 // TestQuestionsAreBounded in their number under way and in their answers that are cached.
 func TestQuestionsAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("thousands of questions under the race detector; make e2e runs it")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		h := &hydra{answer: canned{200, goodToken}, ready: canned{200, oryReady}, hold: make(chan struct{})}

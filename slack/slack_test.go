@@ -303,6 +303,9 @@ func TestBodyThatIsAnnouncedTooLarge(t *testing.T) {
 }
 
 func TestBodyThatIsNotAnnounced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("large bodies under the race detector; make e2e runs it")
+	}
 	t.Parallel()
 	const command = shape + "command=%2Fcoffee&text=ping&x="
 	for size, status := range map[int]int{100: 200, 1 << 20: 200, 1<<20 + 1: 413} {
@@ -506,6 +509,9 @@ func TestUnsignedRequestsHoldNothing(t *testing.T) {
 
 // TestBodiesInMemoryAreBounded: as many as fit, and then 503, until one is done.
 func TestBodiesInMemoryAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("large bodies under the race detector; make e2e runs it")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		release := make(chan struct{})

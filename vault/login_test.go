@@ -182,6 +182,10 @@ func TestLoginThatIsNotUsedNeedsNoEnd(t *testing.T) {
 
 // TestLoginBeforeTheTokenEnds: there is always a good one, and no more logins than needed.
 func TestLoginBeforeTheTokenEnds(t *testing.T) {
+	pause := 30 * time.Second
+	if testing.Short() {
+		pause = 2 * time.Minute // make e2e runs all of it
+	}
 	for _, test := range []struct {
 		when     string
 		gate     *gate
@@ -194,7 +198,7 @@ func TestLoginBeforeTheTokenEnds(t *testing.T) {
 	} {
 		t.Run(test.when, func(t *testing.T) {
 			withLogin(t, test.gate, func(t *testing.T, l loginTest) {
-				for began := time.Now(); time.Since(began) < 6*time.Hour; time.Sleep(30 * time.Second) {
+				for began := time.Now(); time.Since(began) < 6*time.Hour; time.Sleep(pause) {
 					l.Equal(check(t, l.client), fault.Reason(""))
 					l.Equal(l.read(t), fault.Reason(""))
 					synctest.Wait()
@@ -236,6 +240,10 @@ func TestLoginAfterTheTokenHasExpiredUnused(t *testing.T) {
 
 // TestLoginsThatAreRefused come with a growing pause, and one line says why.
 func TestLoginsThatAreRefused(t *testing.T) {
+	statuses := []int{400, 403, 404}
+	if testing.Short() {
+		statuses = statuses[:1] // make e2e runs all of them
+	}
 	for body, hint := range map[string]string{
 		`{"errors":["invalid role name \"canary\""]}`:                    "no such role",
 		`{"errors":["role \"canary\" could not be found"]}`:              "no such role",
@@ -248,7 +256,7 @@ func TestLoginsThatAreRefused(t *testing.T) {
 		`<html>canary</html>`:                                            "does not say why",
 		`{"errors":["claim \"canary\" does not match any bound claim"]}`: "a claim of the service account token",
 	} {
-		for _, status := range []int{400, 403, 404} {
+		for _, status := range statuses {
 			g := &gate{ttl: time.Hour, answer: canned{status, body}}
 			withLogin(t, g, func(t *testing.T, l loginTest) {
 				l.Equal(checkFor(t, l.client, 2*time.Minute)[fault.Denied], 120)
