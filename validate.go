@@ -326,15 +326,23 @@ func isDatabase(u *url.URL) bool {
 		rooted && database != "" && !strings.Contains(database, "/") && isPrintable(database)
 }
 
-// endpoint takes a URL that requests are sent to as it is.
+// endpoint takes a URL that requests are sent to as it is. Its query, which may hold a key,
+// is not shown.
 func endpoint(to *string) setting {
-	return text(to, "", func(text string) string {
+	s := text(to, "", func(text string) string {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || !isHost(u) || strings.Contains(text, "#") {
 			return "must be an absolute URL, http or https, without user, password and fragment"
 		}
 		return ""
 	})
+	s.show = func() string {
+		if address, _, found := strings.Cut(*to, "?"); found {
+			return address + "?" + redacted
+		}
+		return *to
+	}
+	return s
 }
 
 // isHost reports whether a URL names a host, a good port if any, and no user.

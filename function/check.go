@@ -24,10 +24,11 @@ const (
 const usage = "usage: function [check [-o json]]: serve, or ask each dependency once and say which is not ready and why"
 
 // checkTimeout bounds function check as a whole; logoutTime of it is kept for giving back
-// the token of a login.
+// the token of a login. leftBehind is how long a check may take to notice its deadline.
 const (
 	checkTimeout = 5 * time.Second
 	logoutTime   = 500 * time.Millisecond
+	leftBehind   = 100 * time.Millisecond
 )
 
 // command does what the program's arguments say, and returns its exit code.
@@ -100,10 +101,21 @@ func check() *result {
 	return found
 }
 
-// ask asks one dependency.
+// ask asks one dependency. A check that ignores the end of ctx is left behind.
 func ask(ctx context.Context, checker checks.Checker) dependency {
 	way := new(way)
-	err := checker.Check(way.watch(ctx))
+	done := make(chan error, 1)
+	go func() { done <- checker.Check(way.watch(ctx)) }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		select {
+		case err = <-done: // which knows more
+		case <-time.After(leftBehind):
+			err = checks.Fail(checks.ReasonTimeout, "the check did not end at its deadline")
+		}
+	}
 	d := dependency{Name: checker.Name(), Status: "ok", Reason: checks.ReasonOf(err), Requests: way.taken()}
 	if err == nil {
 		return d

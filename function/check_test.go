@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"coffeebuddy/checks"
@@ -142,6 +144,55 @@ func TestCheckSaysWhyNotReady(t *testing.T) {
 			is.True(strings.Contains(out, "look at: "+advice(test.reason)))
 		})
 	}
+}
+
+// stuck is a check of a feature's that ignores its deadline.
+type stuck struct{ end chan struct{} }
+
+func (s stuck) Name() string                { return "stuck" }
+func (s stuck) Check(context.Context) error { <-s.end; return nil }
+
+func TestCheckLeavesBehindWhatIgnoresItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		s := stuck{make(chan struct{})}
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		began := time.Now()
+		d := ask(ctx, s)
+		is.Equal(d.Reason, checks.ReasonTimeout)
+		is.Equal(time.Since(began), time.Second+leftBehind)
+		close(s.end)
+	})
+}
+
+// A server chooses the path that a redirect leads to; it must not draw on the terminal.
+func TestCheckEscapesWhereARedirectLeads(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	s := healthy()
+	s.ory = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health/ready" {
+			w.Header().Set("Location", "/%1b[2J%0a%0aready")
+			w.WriteHeader(http.StatusFound)
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	code, out, _ := runCheck(t, s, nil)
+	is.Equal(code, 1)
+	is.True(!strings.Contains(out, "\x1b"))
+	is.True(strings.HasSuffix(out, "\nnot ready\n"))
+	is.True(!strings.Contains(out, "\nready"))
+}
+
+func TestCheckShowsNoQueryOfTheSink(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	code, out, _ := runCheck(t, healthy(), nil, "K_SINK=http://127.0.0.1:1/path?key=canary")
+	is.Equal(code, 0)
+	is.True(strings.Contains(out, "http://127.0.0.1:1/path?[redacted]"))
+	is.True(!strings.Contains(out, "canary"))
 }
 
 func TestCheckShowsWhoSignedACertificate(t *testing.T) {

@@ -117,7 +117,7 @@ func (r *request) secured(state tls.ConnectionState, err error) {
 }
 
 func (r *request) answered(req *http.Request, resp *http.Response) {
-	r.Method, r.Path, r.Host, r.ended = req.Method, req.URL.Path, req.URL.Host, true
+	r.Method, r.Path, r.Host, r.ended = req.Method, req.URL.EscapedPath(), req.URL.Host, true // a redirect may hold control characters
 	if resp != nil {
 		r.Status = resp.StatusCode
 	}
