@@ -241,6 +241,38 @@ func TestAResponseThatIsNotReadEnds(t *testing.T) {
 	is.True(took > 4*time.Second && took < 12*time.Second)
 }
 
+// TestAResponseThatIsNotReadMakesRoom for a new connection long before it times out.
+func TestAResponseThatIsNotReadMakesRoom(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	const size = 16 << 20
+	l, address := serve(t, connections.Config{Limit: 2}, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			w.Header().Set("Content-Length", fmt.Sprint(size))
+			_, _ = w.Write(make([]byte, size))
+		}
+	})
+	began := time.Now()
+	var unread []net.Conn
+	for range 2 {
+		c := dial(t, address)
+		_, _ = io.WriteString(c, "GET /large HTTP/1.1\r\nHost: h\r\n\r\n")
+		_, err := io.ReadFull(c, make([]byte, 1)) // it has begun
+		is.NoErr(err)
+		unread = append(unread, c)
+	}
+	eventually(t, "there is room", func() bool { return ask(dial(t, address), get) == 200 })
+	is.True(time.Since(began) < 4*time.Second) // before the first write has timed out
+	is.True(metric(t, l, "coffeebuddy_connections_shed_total") > 0)
+	whole := 0
+	for _, c := range unread {
+		if n, _ := io.CopyN(io.Discard, c, size); n == size {
+			whole++
+		}
+	}
+	is.Equal(whole, 1) // the other goes on
+}
+
 func TestAResponseThatIsReadSlowlyGoesOn(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -51,6 +51,7 @@ func TestAlerts(t *testing.T) {
 		"expiring": start(t, executable, append(good.environment(), "VAULT_TOKEN="+token(5*time.Minute).Reveal())...).probed(t),
 		"dying":    start(t, executable, append(good.environment(), "VAULT_TOKEN="+token(time.Minute).Reveal())...).probed(t),
 	}
+	functions["crowded"] = start(t, executable, append(good.environment(), "COFFEEBUDDY_CONNECTIONS=64")...).probed(t).crowded(t)
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
 	t.Cleanup(refusing.Close)
 	functions["sinkless"] = start(t, executable, append(good.environment(), "K_SINK="+refusing.URL)...).probed(t).sends(t, good.vault.SigningSecret)
@@ -88,6 +89,7 @@ func TestAlerts(t *testing.T) {
 		"wavering": {"Flapping"},
 		"expiring": {"VaultTokenExpires"},
 		"dying":    {"VaultTokenExpires", "VaultTokenNotRenewed"},
+		"crowded":  {"ConnectionsShed"},
 		"sinkless": {"SinkFailing refused", "SlackUnavailable unavailable"},
 		"frozen":   append([]string{"VerdictNotRefreshed vault"}, notReady...),
 		"broken": {

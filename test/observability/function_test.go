@@ -99,6 +99,31 @@ func (f function) sends(t *testing.T, secret devstack.Secret) function {
 	return f
 }
 
+// crowded is a function to which somebody opens connections and asks nothing, until the test ends.
+func (f function) crowded(t *testing.T) function {
+	t.Helper()
+	const kept = 70 // more than the function keeps
+	var open []net.Conn
+	t.Cleanup(func() { // after the last call
+		for _, conn := range open {
+			conn.Close()
+		}
+	})
+	repeat(t, func(ctx context.Context) {
+		for range kept {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", f.address)
+			if err != nil {
+				return
+			}
+			if open = append(open, conn); len(open) > kept {
+				open[0].Close()
+				open = open[1:]
+			}
+		}
+	})
+	return f
+}
+
 // repeat calls five times a second, until the test ends.
 func repeat(t *testing.T, call func(context.Context)) {
 	ctx, stop := context.WithCancel(t.Context())
