@@ -56,6 +56,13 @@ const (
 	// closed to make room.
 	writeGrace = 100 * time.Millisecond
 
+	// maxClosing is how many connections that were closed to make room may still have their
+	// memory. net/http frees it when their goroutines have run, which a flood would outrun.
+	maxClosing = 128
+
+	// closingTimeout is how long a new connection waits for that at most.
+	closingTimeout = 100 * time.Millisecond
+
 	// refuseTimeout and refuseBytes bound what is read after a header was refused, for the
 	// caller to get the response.
 	refuseTimeout = 500 * time.Millisecond
@@ -88,6 +95,8 @@ type Listener struct {
 	conns    map[*conn]bool
 	waiting  conn                      // ring of the connections that wait for their callers, the longest first
 	cost     int                       // of all headers, beyond freeCost each
+	closing  int                       // connections that were dropped and that net/http has not closed yet
+	closed   chan struct{}             // has one when net/http has closed one of those
 	draining atomic.Pointer[time.Time] // when bodies end that have not come; nil before the drain
 }
 
@@ -100,7 +109,7 @@ func Listen(inner net.Listener, config Config) *Listener {
 		config.Refused = func(int) {}
 	}
 	l := &Listener{
-		Listener: inner, config: config, conns: make(map[*conn]bool),
+		Listener: inner, config: config, conns: make(map[*conn]bool), closed: make(chan struct{}, 1),
 		open: prometheus.NewDesc("coffeebuddy_connections", "Open connections.", nil, nil),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coffeebuddy_connections_shed_total",
@@ -116,6 +125,7 @@ func Listen(inner net.Listener, config Config) *Listener {
 // where none is waiting, nor has a response that its caller does not read.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
+		l.awaitClosing()
 		inner, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
@@ -129,6 +139,27 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		_ = inner.Close()
+	}
+}
+
+// awaitClosing waits until not too many connections are dropped and not closed.
+func (l *Listener) awaitClosing() {
+	var timeout <-chan time.Time
+	for {
+		l.mu.Lock()
+		closing := l.closing
+		l.mu.Unlock()
+		if closing <= maxClosing {
+			return
+		}
+		if timeout == nil {
+			timeout = time.After(closingTimeout)
+		}
+		select {
+		case <-l.closed:
+		case <-timeout:
+			return
+		}
 	}
 }
 
@@ -167,6 +198,8 @@ func (l *Listener) writing() *conn {
 // drop closes a connection to make room. The lock is held.
 func (l *Listener) drop(c *conn) {
 	l.forget(c)
+	c.dropped = true
+	l.closing++
 	_ = c.Conn.Close() // net/http's read returns, and it closes once more
 }
 
@@ -265,6 +298,7 @@ type conn struct {
 
 	of            *Listener
 	before, after *conn        // in the ring of those that wait, nil for one that does not; guarded by the lock of the Listener
+	dropped       bool         // and not closed by net/http yet; guarded by the same
 	cost          int          // of the header, beyond freeCost; guarded by the same
 	phase         atomic.Int32 // changed by enter alone
 	writing       atomic.Int64 // since when its caller takes nothing of a response, in Unix nanoseconds; 0 for no response
@@ -457,6 +491,14 @@ func (c *conn) CloseWrite() error {
 func (c *conn) Close() error {
 	c.of.mu.Lock()
 	c.of.forget(c)
+	if c.dropped {
+		c.dropped = false
+		c.of.closing--
+		select {
+		case c.of.closed <- struct{}{}:
+		default:
+		}
+	}
 	c.of.mu.Unlock()
 	return c.Conn.Close()
 }
