@@ -56,6 +56,13 @@ const (
 	// closed to make room.
 	writeGrace = 100 * time.Millisecond
 
+	// shareBegun is the part of the connections, one in so many, that may wait for the rest of a
+	// request's body, and the part whose response may wait to be read; minBegun of them always
+	// may. Each holds a request and its handler's stack, twice the memory of one that waits for a
+	// request.
+	shareBegun = 4
+	minBegun   = 64
+
 	// maxClosing is how many connections that were closed to make room may still have their
 	// memory. net/http frees it when their goroutines have run, which a flood would outrun.
 	maxClosing = 128
@@ -95,8 +102,11 @@ type Listener struct {
 	conns    map[*conn]bool
 	waiting  conn                      // ring of the connections that wait for their callers, the longest first
 	cost     int                       // of all headers, beyond freeCost each
+	bodies   int                       // connections that wait for the rest of a body
 	closing  int                       // connections that were dropped and that net/http has not closed yet
 	closed   chan struct{}             // has one when net/http has closed one of those
+	writes   atomic.Int64              // responses, or parts of them, that are being written
+	looked   atomic.Int64              // when limitWrites did last, in Unix nanoseconds
 	draining atomic.Pointer[time.Time] // when bodies end that have not come; nil before the drain
 }
 
@@ -209,6 +219,7 @@ func (l *Listener) forget(c *conn) {
 		return
 	}
 	delete(l.conns, c)
+	c.waitsForBody(false)
 	c.remove()
 	l.charge(c, 0)
 }
@@ -298,6 +309,7 @@ type conn struct {
 
 	of            *Listener
 	before, after *conn        // in the ring of those that wait, nil for one that does not; guarded by the lock of the Listener
+	bodyDue       bool         // it is one of the Listener's bodies; guarded by the same
 	dropped       bool         // and not closed by net/http yet; guarded by the same
 	cost          int          // of the header, beyond freeCost; guarded by the same
 	phase         atomic.Int32 // changed by enter alone
@@ -351,6 +363,7 @@ func (c *conn) enter(next phase) {
 	if !c.of.conns[c] {
 		return
 	}
+	c.waitsForBody(next == body)
 	switch next {
 	case header:
 		c.fields, c.size, c.blank, c.ended = 0, 0, false, false
@@ -361,8 +374,65 @@ func (c *conn) enter(next phase) {
 		if c.before == nil {
 			c.of.push(c)
 		}
+		c.of.limitBodies()
 	case serving:
 		c.remove()
+	}
+}
+
+// waitsForBody notes whether the connection waits for the rest of a body. The lock is held.
+func (c *conn) waitsForBody(waits bool) {
+	switch {
+	case waits && !c.bodyDue:
+		c.of.bodies++
+	case !waits && c.bodyDue:
+		c.of.bodies--
+	}
+	c.bodyDue = waits
+}
+
+// mayBegin is how many connections may wait for the rest of a body, or to have a response read.
+func (l *Listener) mayBegin() int { return max(l.config.Limit/shareBegun, minBegun) }
+
+// limitWrites closes connections whose callers have taken nothing of a response for a while, where too
+// many responses are being written. It looks through all connections, and so once in a while.
+func (l *Listener) limitWrites() {
+	now := time.Now()
+	last := l.looked.Load()
+	if now.UnixNano()-last < int64(writeGrace/10) || !l.looked.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := l.mayBegin()
+	since := now.Add(-writeGrace).UnixNano()
+	excess := int(l.writes.Load()) - (limit - limit/8)
+	for c := range l.conns {
+		if excess <= 0 {
+			return
+		}
+		if began := c.writing.Load(); began != 0 && began < since {
+			l.shed.Inc()
+			l.drop(c)
+			excess--
+		}
+	}
+}
+
+// limitBodies closes the connections that have been waiting longest for the rest of a body, where too
+// many do: several at a time, since it looks through all that wait. The lock is held.
+func (l *Listener) limitBodies() {
+	limit := l.mayBegin()
+	if l.bodies <= limit {
+		return
+	}
+	for longest := l.waiting.after; l.bodies > limit-limit/8 && longest != &l.waiting; {
+		next := longest.after
+		if longest.bodyDue {
+			l.shed.Inc()
+			l.drop(longest)
+		}
+		longest = next
 	}
 }
 
@@ -444,7 +514,13 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.refused(p)
 	}
 	written := 0
-	defer c.writing.Store(0)
+	defer func() {
+		c.writing.Store(0)
+		c.of.writes.Add(-1)
+	}()
+	if c.of.writes.Add(1) > int64(c.of.mayBegin()) {
+		c.of.limitWrites()
+	}
 	for {
 		chunk := p[written:min(len(p), written+writeChunk)]
 		timeout := writeTimeout

@@ -133,6 +133,64 @@ func TestABodyThatDoesNotComeMakesRoom(t *testing.T) {
 	is.Equal(ask(dial(t, address), get), 200)
 }
 
+// TestBodiesThatDoNotComeAreLimited to a quarter of the connections: each costs more than one
+// that waits for a request.
+func TestBodiesThatDoNotComeAreLimited(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	l, address := serve(t, connections.Config{Limit: 400}, ok)
+	idle := dial(t, address)
+	var late []net.Conn
+	for range 150 {
+		c := dial(t, address)
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1")
+		late = append(late, c)
+	}
+	eventually(t, "some are closed", func() bool { return metric(t, l, "coffeebuddy_connections_shed_total") >= 50 })
+	is.True(metric(t, l, "coffeebuddy_connections") <= 101)
+	is.True(closed(late[0]))
+	is.Equal(ask(late[149], "23456789"), 200)
+	is.Equal(ask(idle, get), 200) // which has been waiting longer than all of them, for less
+}
+
+// TestAFloodWaitsForMemory: new connections wait until net/http has closed what was closed for them.
+func TestAFloodWaitsForMemory(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	inner, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	l := connections.Listen(inner, connections.Config{Limit: 2})
+	defer l.Close()
+	accepted := make(chan net.Conn, 500)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	began := time.Now()
+	for range 135 {
+		dial(t, inner.Addr().String())
+	}
+	var all []net.Conn
+	for range 135 {
+		all = append(all, <-accepted)
+	}
+	is.True(time.Since(began) > 300*time.Millisecond) // the last four each waited
+	for _, c := range all {
+		_ = c.Close() // most are closed
+	}
+	began = time.Now()
+	for range 100 {
+		dial(t, inner.Addr().String())
+		_ = (<-accepted).Close()
+	}
+	is.True(time.Since(began) < 5*time.Second)
+}
+
 func TestWhatIsServedIsNeverClosed(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -271,6 +329,24 @@ func TestAResponseThatIsNotReadMakesRoom(t *testing.T) {
 		}
 	}
 	is.Equal(whole, 1) // the other goes on
+}
+
+// TestResponsesThatAreNotReadAreLimited to a quarter of the connections.
+func TestResponsesThatAreNotReadAreLimited(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	l, address := serve(t, connections.Config{Limit: 400}, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 8<<20))
+	})
+	began := time.Now()
+	for range 150 {
+		_, _ = io.WriteString(dial(t, address), get)
+	}
+	eventually(t, "some are closed", func() bool {
+		_, _ = io.WriteString(dial(t, address), get)
+		return metric(t, l, "coffeebuddy_connections_shed_total") >= 50
+	})
+	is.True(time.Since(began) < 4*time.Second) // before the first write has timed out
 }
 
 func TestAResponseThatIsReadSlowlyGoesOn(t *testing.T) {
