@@ -27,12 +27,7 @@ func TestAttacks(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the function without cgo, and takes a minute: make e2e runs it")
 	}
-	binary := filepath.Join(t.TempDir(), "function")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // with cgo each thread has a stack of 8 MiB that counts as data
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the function: %v\n%s", err, out)
-	}
+	binary := built(t)
 	escapes := strings.Repeat("\x01", 1<<20)
 	structured := func(data string) string {
 		body := `{"specversion":"1.0","id":"1","source":"/s","type":"boson.fn","datacontenttype":"text/plain",` + data + `}`
@@ -116,6 +111,18 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
+// built is the function as ko builds it.
+func built(t *testing.T) (binary string) {
+	t.Helper()
+	binary = filepath.Join(t.TempDir(), "function")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // with cgo each thread has a stack of 8 MiB that counts as data
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the function: %v\n%s", err, out)
+	}
+	return binary
+}
+
 // responses reads a number of responses and returns the status of the first, 0 for none.
 func responses(conn net.Conn, count int) (first int) {
 	r := bufio.NewReader(conn)
@@ -140,7 +147,7 @@ func responses(conn net.Conn, count int) (first int) {
 func startLimited(t *testing.T, binary string) *program {
 	t.Helper()
 	p := newProgram(t, "/bin/sh", append(newDependencies(t).environment(), "COFFEEBUDDY_ENVIRONMENT=prod", "COFFEEBUDDY_ECHO=true",
-		"COFFEEBUDDY_SLACK_SECRET=secret/slack#signing_secret", "COFFEEBUDDY_CHECK_TTL=1s", "COFFEEBUDDY_CHECK_TIMEOUT=10s", "COFFEEBUDDY_LOG_LEVEL=info", "GOMEMLIMIT=224MiB")...)
+		"COFFEEBUDDY_SLACK_SECRET=secret/slack#signing_secret", "COFFEEBUDDY_CHECK_TTL=1s", "COFFEEBUDDY_CHECK_TIMEOUT=10s", "COFFEEBUDDY_LOG_LEVEL=info", "GOMEMLIMIT=224MiB", "GOGC=200")...)
 	p.Args = []string{"sh", "-c", `ulimit -d 262144 && exec "$0"`, binary}
 	p.Stderr = &p.stderr
 	p.begin(t)
@@ -164,38 +171,8 @@ func (p *program) dial(i int) (net.Conn, error) {
 func (p *program) rounds(t *testing.T, attack func()) bool {
 	t.Helper()
 	for range 3 {
-		var took []time.Duration
-		ended, stop := make(chan bool), make(chan bool)
-		go func() {
-			defer close(ended)
-			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-			for n := 0; ; n++ {
-				path := []string{"/health/live", "/health/ready"}[n%2]
-				began := time.Now()
-				resp, err := client.Get(p.url + path)
-				if err != nil {
-					t.Errorf("a probe: %v", err)
-					return
-				}
-				resp.Body.Close()
-				if resp.StatusCode != http.StatusOK {
-					t.Errorf("a probe of %s: %d", path, resp.StatusCode)
-				}
-				took = append(took, time.Since(began))
-				select {
-				case <-stop:
-					return
-				case <-time.After(10 * time.Millisecond):
-				}
-			}
-		}()
-		attack()
-		close(stop)
-		<-ended
+		took := p.probed(t, attack)
 		slices.Sort(took)
-		if len(took) == 0 {
-			return false
-		}
 		median := took[len(took)/2]
 		t.Logf("%d probes took %s in the median, %s at most; at most %d MiB were resident", len(took),
 			median.Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond), p.memory(t, "VmHWM")>>20)
