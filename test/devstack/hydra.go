@@ -77,6 +77,9 @@ func startHydra(ctx context.Context, dir *state, options HydraOptions) (*Hydra, 
 		keepLog: true,
 		Env:     append(environment, "DSN="+h.dsn(url.Values{})), // migrations need a connection that is kept
 	})
+	if own, _ := hydraPart().executable(); err != nil && executable != own {
+		err = fmt.Errorf("%w (%s is installed; was it built without SQLite? Where it is not on the PATH, one is built)", err, executable)
+	}
 	if err != nil {
 		return nil, err
 	}
