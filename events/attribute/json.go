@@ -1,6 +1,7 @@
 package attribute
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -57,7 +58,7 @@ func Members(text []byte) ([]Member, error) {
 			s.at++
 			s.space()
 		}
-		name, ok := String(s.take())
+		name, ok := nameOf(s.take())
 		if !ok {
 			return nil, Malformed("") // half a surrogate pair
 		}
@@ -82,6 +83,29 @@ func Members(text []byte) ([]Member, error) {
 		}
 	}
 	return present, nil
+}
+
+// nameOf is String of a member's name. The specification's own names cost no allocation.
+func nameOf(value []byte) (string, bool) {
+	switch string(value) {
+	case `"specversion"`:
+		return "specversion", true
+	case `"id"`:
+		return "id", true
+	case `"source"`:
+		return "source", true
+	case `"type"`:
+		return "type", true
+	case `"datacontenttype"`:
+		return "datacontenttype", true
+	case `"subject"`:
+		return "subject", true
+	case `"time"`:
+		return "time", true
+	case `"data"`:
+		return "data", true
+	}
+	return String(value)
 }
 
 // A scanner walks over a JSON text and builds nothing of it. encoding/json, which bounds neither
@@ -264,13 +288,16 @@ func String(value []byte) (string, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return "", false
 	}
-	for i, c := range value {
-		if c == '\\' {
-			var text string
-			return text, !halfPair(value[i:]) && json.Unmarshal(value, &text) == nil
-		}
+	if i := bytes.IndexByte(value, '\\'); i >= 0 {
+		var text string
+		return text, !halfPair(value[i:]) && json.Unmarshal(value, &text) == nil
 	}
 	return string(value[1 : len(value)-1]), true
+}
+
+// isPlainString reports whether a JSON value is a string without escape sequences.
+func isPlainString(value []byte) bool {
+	return len(value) >= 2 && value[0] == '"' && bytes.IndexByte(value, '\\') < 0
 }
 
 // halfPair reports whether a JSON string has an escaped surrogate without its other
