@@ -24,7 +24,7 @@ type plan struct {
 // fullPlan is for the documentation: about ten minutes.
 func fullPlan() plan {
 	return plan{
-		throughputRounds: 18, throughputSpan: 200 * time.Millisecond,
+		throughputRounds: 16, throughputSpan: 200 * time.Millisecond,
 		latencyRounds: 4, latencySpan: time.Second, hungSpan: 3500 * time.Millisecond,
 		starts: 300, pythonStarts: 20, allocating: 5000,
 		upstreamSpan: 9 * time.Second,
