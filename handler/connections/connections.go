@@ -38,7 +38,7 @@ const (
 	freeCost = 4 << 10
 
 	// maxCost is what all headers together may cost beyond that, in bytes.
-	maxCost = 16 << 20
+	maxCost = 8 << 20
 
 	// bufferSize is the size of the kernel's buffers for one connection, in bytes, in each
 	// direction. The kernel's own default grows to megabytes, which the pod pays for.
@@ -60,7 +60,7 @@ const (
 	// request's body, and the part whose response may wait to be read; minBegun of them always
 	// may. Each holds a request and its handler's stack, twice the memory of one that waits for a
 	// request.
-	shareBegun = 4
+	shareBegun = 8
 	minBegun   = 64
 
 	// shareUsed is the part of the connections, one in so many, that may have had a request. Each
@@ -478,7 +478,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	if !c.ended && c.phaseNow() == header && !c.scan(p[:n]) {
-		return 0, c.refuse()
+		return 0, c.refuse(p)
 	}
 	return n, err
 }
@@ -522,14 +522,21 @@ func (c *conn) scan(p []byte) bool {
 	return true
 }
 
-// refuse answers a header with too many fields as net/http does one that is too large.
-func (c *conn) refuse() error {
+// refuse answers a header with too many fields as net/http does one that is too large. It reads on
+// into a buffer that there is: one more for each connection would cost as much as all the rest of it.
+func (c *conn) refuse(buffer []byte) error {
 	const response = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n431 Request Header Fields Too Large"
 	_, _ = io.WriteString(c, response)
 	if c.CloseWrite() == nil {
 		// Unread bytes would have the kernel reset the connection, and the response with it.
 		_ = c.SetReadDeadline(time.Now().Add(refuseTimeout))
-		_, _ = io.CopyN(io.Discard, c.Conn, refuseBytes)
+		for left := refuseBytes; left > 0; {
+			n, err := c.Conn.Read(buffer)
+			if err != nil {
+				break
+			}
+			left -= n
+		}
 	}
 	return errTooManyFields
 }

@@ -133,7 +133,7 @@ func TestABodyThatDoesNotComeMakesRoom(t *testing.T) {
 	is.Equal(ask(dial(t, address), get), 200)
 }
 
-// TestBodiesThatDoNotComeAreLimited to a quarter of the connections: each costs more than one
+// TestBodiesThatDoNotComeAreLimited to an eighth of the connections: each costs more than one
 // that waits for a request.
 func TestBodiesThatDoNotComeAreLimited(t *testing.T) {
 	t.Parallel()
@@ -331,7 +331,7 @@ func TestAResponseThatIsNotReadMakesRoom(t *testing.T) {
 	is.Equal(whole, 1) // the other goes on
 }
 
-// TestResponsesThatAreNotReadAreLimited to a quarter of the connections.
+// TestResponsesThatAreNotReadAreLimited to an eighth of the connections.
 func TestResponsesThatAreNotReadAreLimited(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

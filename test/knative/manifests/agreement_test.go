@@ -274,10 +274,10 @@ func TestFuncYAMLAgreesWithTheService(t *testing.T) {
 
 	// What func takes from the cluster is what the Service takes.
 	config, secret := c.EnvFrom[0].ConfigMapRef.Name, c.Env[0].ValueFrom.SecretKeyRef
-	is.Equal(len(f.Run.Envs), 6)
+	is.Equal(len(f.Run.Envs), 5)
 	for _, e := range f.Run.Envs {
 		switch e.Name {
-		case "GOMEMLIMIT", "GOGC":
+		case "GOMEMLIMIT":
 			is.Equal(e.Value, variable(c, e.Name))
 		case "VAULT_TOKEN":
 			is.Equal(e.Value, fmt.Sprintf("{{ secret:%s:%s }}", secret.Name, secret.Key))
