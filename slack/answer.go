@@ -12,26 +12,26 @@ import (
 	"coffeebuddy/events"
 )
 
-// An answer is what Slack gets for one request, and how it is counted.
-type answer struct {
-	kind       kind // "" for that of the route
+// A response is what Slack gets for one request, and how the request is counted.
+type response struct {
+	kind       kind // "" for the route's kind
 	outcome    outcome
 	status     int
 	message    message
-	word       string        // of an error, from a closed list
+	code       string        // error code, from a closed list
 	retryAfter time.Duration // 0 for none
 }
 
 // malformed is the response to requests that no retry can fix.
-func malformed(status int) answer {
-	return answer{outcome: rejected, status: status, word: "malformed"}
+func malformed(status int) response {
+	return response{outcome: rejected, status: status, code: "malformed"}
 }
 
-// statusOf is the one place where an outcome becomes a status for Slack, which sends an event
-// again after any status but 200, and shows a user of a command or a click that it failed.
+// statusOf maps an outcome to the status that Slack gets; nothing else does. Slack sends an event
+// again after any status but 200, and shows the user of a command or a click that it failed.
 func statusOf(o events.Outcome) int {
 	switch o {
-	case events.Accepted, events.Duplicate, events.UnknownType: // done, under way, or of no use to send again
+	case events.Accepted, events.Duplicate, events.UnknownType: // done, running, or pointless to send again
 		return http.StatusOK
 	case events.Malformed:
 		return http.StatusBadRequest
@@ -43,8 +43,8 @@ func statusOf(o events.Outcome) int {
 	return http.StatusInternalServerError
 }
 
-// answer returns Slack's response for a verdict that came in time.
-func (a *App) answer(ctx context.Context, d *delivery, v events.Verdict) answer {
+// responseFor returns the response for a verdict that arrived in time.
+func (a *App) responseFor(ctx context.Context, d *delivery, v events.Verdict) response {
 	status, code := statusOf(v.Outcome), string(v.Outcome)
 	switch v.Outcome {
 	case events.Accepted:
@@ -54,48 +54,49 @@ func (a *App) answer(ctx context.Context, d *delivery, v events.Verdict) answer 
 	case events.Malformed:
 		return malformed(status)
 	case events.UnknownType, events.Rejected, events.Mismatch:
-		// No retry helps. Slack would send an event again, and count it against us.
-		refused := answer{outcome: rejected, status: http.StatusOK}
+		// A retry cannot help: Slack would send the event again and count it as a failure of the
+		// app.
+		refused := response{outcome: rejected, status: http.StatusOK}
 		switch {
 		case d.kind == command:
 			refused.message = d.apology(v)
 		case d.kind == interaction && status != http.StatusOK:
-			refused.status, refused.word = status, code
+			refused.status, refused.code = status, code
 		}
 		return refused
 	}
 	a.failed(ctx, d, v.Outcome)
 	if d.kind == command {
-		return answer{outcome: unavailable, status: http.StatusOK, message: d.apology(v)}
+		return response{outcome: unavailable, status: http.StatusOK, message: d.apology(v)}
 	}
-	return answer{outcome: unavailable, status: status, word: code, retryAfter: v.RetryAfter}
+	return response{outcome: unavailable, status: status, code: code, retryAfter: v.RetryAfter}
 }
 
-// again is the answer to a duplicate. Where the response is the reply, it is what the first
-// one got, and none while that runs.
-func (a *App) again(ctx context.Context, d *delivery, v events.Verdict) answer {
+// again returns the response to a duplicate. If the response is the reply, a duplicate gets the
+// first request's response, or a 503 while the first is still running.
+func (a *App) again(ctx context.Context, d *delivery, v events.Verdict) response {
 	switch {
 	case !d.waits:
-		return answer{outcome: duplicate, status: http.StatusOK}
+		return response{outcome: duplicate, status: http.StatusOK}
 	case v.First == "":
-		return answer{outcome: duplicate, status: http.StatusServiceUnavailable, word: string(v.Outcome)}
+		return response{outcome: duplicate, status: http.StatusServiceUnavailable, code: string(v.Outcome)}
 	}
 	v.Outcome = v.First
-	kept := a.answer(ctx, d, v)
+	kept := a.responseFor(ctx, d, v)
 	kept.outcome = duplicate
 	return kept
 }
 
-// accepted is the answer to what a receiver accepted in time.
-func (a *App) accepted(ctx context.Context, d *delivery, v events.Verdict) answer {
+// accepted returns the response for a request that a receiver accepted in time.
+func (a *App) accepted(ctx context.Context, d *delivery, v events.Verdict) response {
 	message, err := d.reply(v)
-	done := answer{outcome: accepted, status: http.StatusOK}
+	done := response{outcome: accepted, status: http.StatusOK}
 	switch {
 	case err != nil:
-		return a.answer(ctx, d, events.Verdict{Outcome: events.Failed})
-	case d.inAnswer:
+		return a.responseFor(ctx, d, events.Verdict{Outcome: events.Failed})
+	case d.inResponse:
 		done.message = message
-	case message.body != nil: // Slack reads no answer to a click
+	case message.body != nil: // Slack ignores the response to a click
 		a.postLater(ctx, d, message)
 	}
 	return done
@@ -108,7 +109,7 @@ func (a *App) postLater(ctx context.Context, d *delivery, m message) {
 	}, events.Within(respondTimeout))
 }
 
-// respond tells Slack what became of a request that was acknowledged before.
+// respond tells Slack the result of a request that was acknowledged earlier.
 func (a *App) respond(ctx context.Context, d *delivery, v events.Verdict) error {
 	message, err := d.reply(v)
 	switch {
@@ -117,7 +118,7 @@ func (a *App) respond(ctx context.Context, d *delivery, v events.Verdict) error 
 	case err == nil:
 		return a.post(ctx, d.responseURL, message)
 	case d.reads:
-		return nil // it was cut off
+		return nil // the receiver was canceled
 	}
 	a.failed(ctx, d, v.Outcome)
 	if d.responseURL == "" {
@@ -126,7 +127,7 @@ func (a *App) respond(ctx context.Context, d *delivery, v events.Verdict) error 
 	return errors.Join(err, a.post(ctx, d.responseURL, d.apology(v)))
 }
 
-// reply returns the reply of a receiver that accepted. Replies to Events API deliveries are
+// reply returns the receiver's reply if it accepted the event. Replies to Events API deliveries are
 // discarded.
 func (d *delivery) reply(v events.Verdict) (message, error) {
 	switch {
@@ -138,7 +139,7 @@ func (d *delivery) reply(v events.Verdict) (message, error) {
 	return messageOf(v.Reply)
 }
 
-// failed logs what the status of the answer does not say.
+// failed logs a failure that the response's status may hide.
 func (a *App) failed(ctx context.Context, d *delivery, outcome events.Outcome) {
 	a.events.Log().LogAttrs(ctx, slog.LevelWarn, "a receiver of Slack's failed",
 		slog.String("kind", string(d.kind)), slog.String("outcome", string(outcome)))
@@ -147,7 +148,7 @@ func (a *App) failed(ctx context.Context, d *delivery, outcome events.Outcome) {
 // apology is the message to a user whose request was not accepted.
 func (d *delivery) apology(v events.Verdict) message {
 	switch {
-	case d.nobodys:
+	case d.unregistered:
 		return words("Sorry, I do not know that command.")
 	case v.Outcome == events.Rejected:
 		return words("Sorry, I cannot do that.")
@@ -157,24 +158,24 @@ func (d *delivery) apology(v events.Verdict) message {
 	return words("Sorry, something went wrong. Please try again.")
 }
 
-// send writes an answer. Nothing that came in goes out, but for a challenge.
-func (a answer) send(w http.ResponseWriter) {
-	said, header := a.message, w.Header()
-	if a.word != "" {
-		said = message{jsonType, []byte(`{"error":"` + a.word + `"}` + "\n")}
+// send writes the response. Nothing from the request is echoed, except a challenge.
+func (r response) send(w http.ResponseWriter) {
+	said, header := r.message, w.Header()
+	if r.code != "" {
+		said = message{jsonType, []byte(`{"error":"` + r.code + `"}` + "\n")}
 	}
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Content-Length", strconv.Itoa(len(said.body))) // it may be flushed before the end
+	header.Set("Content-Length", strconv.Itoa(len(said.body))) // so that an early flush does not force chunked encoding
 	if said.contentType != "" {
 		header.Set("Content-Type", said.contentType)
 	}
-	if a.retryAfter > 0 {
-		header.Set("Retry-After", strconv.FormatInt(int64((a.retryAfter-1)/time.Second)+1, 10))
+	if r.retryAfter > 0 {
+		header.Set("Retry-After", strconv.FormatInt(int64((r.retryAfter-1)/time.Second)+1, 10))
 	}
-	if a.word == "malformed" {
+	if r.code == "malformed" {
 		header.Set("X-Slack-No-Retry", "1")
 	}
-	w.WriteHeader(a.status)
+	w.WriteHeader(r.status)
 	_, _ = w.Write(said.body) // a client that disconnected gets no response
 }

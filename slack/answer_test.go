@@ -31,7 +31,7 @@ const (
 	refused    = "Sorry, I cannot do that."
 )
 
-// replying returns a reply with any data.
+// replying returns a reply with the given data.
 func replying(contentType, data string) *event.Event {
 	e := event.New()
 	e.SetType("coffeebuddy.slack.message")
@@ -47,7 +47,7 @@ func ephemeral(text string) string {
 	return `{"replace_original":false,"response_type":"ephemeral","text":` + string(message) + `}`
 }
 
-// TestWhatSlackIsToldOfAVerdict that comes in time.
+// TestWhatSlackIsToldOfAVerdict checks the response for every verdict that arrives in time.
 func TestWhatSlackIsToldOfAVerdict(t *testing.T) {
 	t.Parallel()
 	type told struct {
@@ -175,7 +175,7 @@ func TestWhatSlackIsToldOfAVerdict(t *testing.T) {
 	}
 }
 
-// TestNobodys: what has no receiver is no error to Slack.
+// TestNobodys checks that an event without a registered receiver is not an error to Slack.
 func TestNobodys(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -189,7 +189,7 @@ func TestNobodys(t *testing.T) {
 	is.Equal(counts(t, s), map[string]int{"event rejected": 1, "interaction rejected": 1})
 }
 
-// TestAcknowledgedInTime is of a receiver that takes ten seconds.
+// TestAcknowledgedInTime checks the response while a receiver takes ten seconds.
 func TestAcknowledgedInTime(t *testing.T) {
 	const hello = `{"text":"hello"}`
 	for _, test := range []struct {
@@ -197,7 +197,7 @@ func TestAcknowledgedInTime(t *testing.T) {
 		reply *event.Event
 		err   error
 		takes time.Duration
-		post  string // of a command and a click
+		post  string // for a command and a click
 	}{
 		{"a reply", replying(jsonType, hello), nil, 10 * time.Second, hello},
 		{"a reply in text", replying("text/plain", "hello"), nil, 10 * time.Second, ephemeral("hello")},
@@ -230,7 +230,7 @@ func TestAcknowledgedInTime(t *testing.T) {
 					is.Equal(time.Since(began), 1800*time.Millisecond)
 					is.Equal(a.Status, 200)
 					is.Equal(a.Body, "")
-					is.Equal(send(s).Status, 200) // meanwhile: of an event a retry, else another one
+					is.Equal(send(s).Status, 200) // while it runs: a retry of the event, or another command or click
 					is.Equal(len(s.Posts()), 0)
 					is.NoErr(s.Wait(t.Context()))
 					want := test.post
@@ -244,9 +244,9 @@ func TestAcknowledgedInTime(t *testing.T) {
 					is.Equal(strings.Join(s.Posts(), ""), want)
 					failed := strings.HasPrefix(test.post, `{"replace`) && !strings.Contains(test.post, "hello")
 					if kind == "event" && test.when == "a reply that Slack cannot read" {
-						failed = false // nobody reads it
+						failed = false // Slack ignores the result
 					}
-					is.Equal(strings.Contains(s.Logs(), "a task failed"), failed) // the answer said nothing of it
+					is.Equal(strings.Contains(s.Logs(), "a task failed"), failed) // the response did not report it
 					is.True(!strings.Contains(s.Logs(), "was lost"))
 					is.True(!strings.Contains(s.Logs(), "canary"))
 				})
@@ -255,7 +255,8 @@ func TestAcknowledgedInTime(t *testing.T) {
 	}
 }
 
-// TestAcknowledgementCountsFromTheRequest, not from when its body has come.
+// TestAcknowledgementCountsFromTheRequest checks that the time until the acknowledgement starts
+// with the request's headers, not with the end of its body.
 func TestAcknowledgementCountsFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -283,8 +284,8 @@ func (s slow) Read(b []byte) (int, error) {
 	return s.ReadCloser.Read(b)
 }
 
-// TestShutdownBetweenAcknowledgementAndResult, as function/ does it: on a connection, with
-// http.Server's own shutdown first.
+// TestShutdownBetweenAcknowledgementAndResult shuts down as function/ does, on a real connection:
+// http.Server's own shutdown comes first.
 func TestShutdownBetweenAcknowledgementAndResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -314,7 +315,8 @@ func TestShutdownBetweenAcknowledgementAndResult(t *testing.T) {
 	})
 }
 
-// TestShutdownThatCutsOff says so, and ends the receiver.
+// TestShutdownThatCutsOff checks that a shutdown which cuts a receiver off logs it and cancels the
+// receiver.
 func TestShutdownThatCutsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -330,11 +332,12 @@ func TestShutdownThatCutsOff(t *testing.T) {
 		is.True(err != nil)
 		is.True(strings.Contains(err.Error(), "1 tasks were cut off (slack command)"))
 		synctest.Wait()
-		is.NoErr(s.Wait(t.Context())) // the receiver was told, and its place is free
+		is.NoErr(s.Wait(t.Context())) // the receiver was canceled, and its slot is free
 	})
 }
 
-// TestBodyThatIsTooSlow keeps its place for three seconds: Slack has given up by then.
+// TestBodyThatIsTooSlow checks that a slow body is given up after three seconds, when Slack has
+// given up too.
 func TestBodyThatIsTooSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -356,7 +359,7 @@ func TestBodyThatIsTooSlow(t *testing.T) {
 	})
 }
 
-// serve serves on one connection in memory, and returns its other end.
+// serve serves one in-memory connection and returns its client end.
 func serve(t *testing.T, h http.Handler) (*http.Server, net.Conn) {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -394,7 +397,7 @@ func (o *one) Close() error {
 
 func (o *one) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestRetryAfterTheLongestTime is held to what POST / answers to the same receiver.
+// TestRetryAfterTheLongestTime compares Retry-After with what POST / sends for the same receiver.
 func TestRetryAfterTheLongestTime(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -8,8 +8,8 @@ import (
 	"coffeebuddy/slack/slacktest"
 )
 
-// BenchmarkDurable is what a durable receiver costs besides the sink and the broker: signing
-// the event at Slack's route, and verifying it at POST /.
+// BenchmarkDurable measures what a durable receiver costs in addition to the sink and the broker:
+// signing the event on Slack's route, and verifying it on POST /.
 func BenchmarkDurable(b *testing.B) {
 	for name, text := range map[string]string{"small": "hello", "1.9 MB": strings.Repeat("茶", 1_900_000/3)} {
 		s := slacktest.NewWithSink(b, func(*slack.Config) {}, durable(answering(nil, nil)))

@@ -16,8 +16,8 @@ type registration struct {
 	durable bool
 }
 
-// command is the receiver of every slash command; it finds the registered one. It
-// goes by the data, since func invoke can set no subject.
+// command is the receiver of every slash command; it calls the registered one. It reads the command
+// from the data, because func invoke cannot set a subject.
 func (a *App) command(ctx context.Context, e event.Event) (*event.Event, error) {
 	form, err := objectOf(e.Data())
 	if err != nil {

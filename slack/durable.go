@@ -14,32 +14,32 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// An Option is about one receiver; see [App.Command], [App.Interaction] and [App.Event].
+// An Option configures one receiver; see [App.Command], [App.Interaction] and [App.Event].
 type Option func(*options) error
 
 type options struct{ durable bool }
 
-// Durable makes what a receiver is registered for outlive the pod. The request is verified,
-// becomes its event, and is handed to the sink; Slack is told 200 once the sink has accepted
-// it, and not before. The broker delivers the event to POST /, and so to the receiver, as
-// often as it takes. The receiver's reply is posted to the request's response_url.
+// Durable makes requests for a receiver outlive the pod. The request is verified, converted to its
+// event, and handed to the sink. Slack gets its 200 only after the sink has accepted the event. The
+// broker delivers the event to POST /, and so to the receiver, until the receiver succeeds. The
+// receiver's reply is posted to the request's response_url.
 //
-// The receiver must be idempotent: a broker may deliver an event twice, and does after a
-// failure. What the sink does not accept in time is not received: the user is asked to try
-// again, and Slack sends an event again.
+// The receiver must be idempotent: a broker may deliver an event twice, and does so after a
+// failure. If the sink does not accept the event in time, the request counts as not received: the
+// user is asked to try again, and Slack sends an event again.
 //
-// A request of over 1 MiB is too large for POST /. It is received in this pod, and Slack is told
-// 200 only if the receiver is done within 2.75 s.
+// A request of over 1 MiB is too large for POST /. It is processed in this pod, and Slack gets 200
+// only if the receiver finishes within 2.75 s.
 //
-// Without a sink it is an error; see [App.HasSink]. So it is for an interaction whose
+// Registration fails without a sink; see [App.HasSink]. It also fails for interactions whose
 // response is the reply, such as view_submission.
 func Durable() Option { return func(o *options) error { o.durable = true; return nil } }
 
-// HasSink reports whether receivers can be durable: there is a sink to hand events to, and a
+// HasSink reports whether receivers can be durable, which takes a sink to hand events to and a
 // secret to sign them with.
 func (a *App) HasSink() bool { return a.events.HasSink() && a.secrets != nil }
 
-// apply returns what options say.
+// apply evaluates the options.
 func (a *App) apply(given []Option) (options, error) {
 	var o options
 	for _, option := range given {
@@ -56,9 +56,9 @@ func (a *App) apply(given []Option) (options, error) {
 	return o, nil
 }
 
-// Interaction registers the receiver of interactions of a type, such as "block_actions". Their
-// events are of the type com.slack.interaction.block_actions; the data is Slack's payload. Call
-// it before the function serves.
+// Interaction registers the receiver for interactions of one type, such as "block_actions". Their
+// events have the type com.slack.interaction.block_actions; the data is Slack's payload. Call it
+// before the function serves.
 func (a *App) Interaction(interactionType string, receiver events.Receiver, given ...Option) error {
 	err := a.on(interactionPrefix, interactionType, receiver, given)
 	if err != nil {
@@ -67,9 +67,9 @@ func (a *App) Interaction(interactionType string, receiver events.Receiver, give
 	return nil
 }
 
-// Event registers the receiver of events of the Events API, such as "app_mention". Their events
-// are of the type com.slack.event.app_mention; the data is Slack's envelope. Call it before the
-// function serves.
+// Event registers the receiver for Events API events of one type, such as "app_mention". Their
+// events have the type com.slack.event.app_mention; the data is Slack's envelope. Call it before
+// the function serves.
 func (a *App) Event(eventType string, receiver events.Receiver, given ...Option) error {
 	err := a.on(eventPrefix, eventType, receiver, given)
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *App) on(prefix, name string, receiver events.Receiver, given []Option) 
 		return errors.New("the receiver is nil")
 	case !isWord(name):
 		return errors.New("it is no type of Slack's")
-	case o.durable && prefix == interactionPrefix && expectationsOf(name).inAnswer:
+	case o.durable && prefix == interactionPrefix && expectationsOf(name).inResponse:
 		return errors.New("durable: Slack takes the reply as the response, so that it cannot come later")
 	case !o.durable:
 		return a.events.On(prefix+name, a.delivered(receiver))
@@ -96,8 +96,8 @@ func (a *App) on(prefix, name string, receiver events.Receiver, given []Option) 
 	return a.events.On(prefix+name, a.delivered(receiver), events.Deduplicate(trustAge))
 }
 
-// handOff sends an event to the sink, and answers when the sink has accepted it.
-func (a *App) handOff(ctx context.Context, d *delivery, by time.Time) answer {
+// handOff sends an event to the sink and responds once the sink has accepted it.
+func (a *App) handOff(ctx context.Context, d *delivery, by time.Time) response {
 	secret, version, ok := a.secrets.signer()
 	if !ok {
 		return unverified(errNoSecret)
@@ -109,24 +109,23 @@ func (a *App) handOff(ctx context.Context, d *delivery, by time.Time) answer {
 		err = a.events.Send(sending, out)
 	}
 	if err == nil {
-		return answer{outcome: accepted, status: http.StatusOK}
+		return response{outcome: accepted, status: http.StatusOK}
 	}
 	a.events.Log().LogAttrs(ctx, slog.LevelWarn, "the sink did not accept an event of Slack's",
 		slog.String("kind", string(d.kind)), slog.String("why", err.Error()))
 	failed := events.Verdict{Outcome: events.Retry, RetryAfter: time.Second}
 	switch {
 	case d.kind == command:
-		return answer{outcome: unavailable, status: http.StatusOK, message: d.apology(failed)}
-	case d.responseURL != "": // a click that fails shows no text by itself
+		return response{outcome: unavailable, status: http.StatusOK, message: d.apology(failed)}
+	case d.responseURL != "": // Slack shows the user no text when a click fails
 		a.postLater(ctx, d, d.apology(failed))
 	}
-	return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: string(failed.Outcome), retryAfter: failed.RetryAfter}
+	return response{outcome: unavailable, status: http.StatusServiceUnavailable, code: string(failed.Outcome), retryAfter: failed.RetryAfter}
 }
 
-// Admit returns nil for an event that this function has verified at one of Slack's routes and
-// handed to the sink, at most a day ago. It is for POST /, where anybody may send. Any other
-// event is a permanent error; where its signature cannot be checked now, the error asks for it
-// again.
+// Admit returns nil for an event that this function verified on one of Slack's routes and handed to
+// the sink at most a day ago. It guards POST /, where anyone may send. For any other event it
+// returns a permanent error; if the signature cannot be checked now, the error asks for a retry.
 func (a *App) Admit(ctx context.Context, e event.Event) error {
 	s, ok := sealOf(e, time.Now())
 	if !ok || a.secrets == nil {
@@ -142,8 +141,8 @@ func (a *App) Admit(ctx context.Context, e event.Event) error {
 	return nil
 }
 
-// delivered is a receiver that posts the reply to an event from the sink. The broker would
-// make an event of it, and the user would never see it.
+// delivered wraps a receiver so that its reply to an event from the sink is posted to the
+// response_url. The broker would turn the reply into an event, and the user would never see it.
 func (a *App) delivered(receive events.Receiver) events.Receiver {
 	return func(ctx context.Context, e event.Event) (*event.Event, error) {
 		reply, err := receive(ctx, e)
@@ -155,7 +154,8 @@ func (a *App) delivered(receive events.Receiver) events.Receiver {
 			return nil, err
 		}
 		if err != nil {
-			// Only what is final is told: the broker delivers the event again after any other error.
+			// Tell the user only of a final refusal: the broker delivers the event again after any
+			// other error.
 			if v := events.Refusal(ctx, err); v.Outcome == events.Rejected {
 				_ = a.post(ctx, d.responseURL, d.apology(v))
 			}
@@ -163,13 +163,13 @@ func (a *App) delivered(receive events.Receiver) events.Receiver {
 		}
 		message, err := messageOf(reply)
 		if err == nil && message.body != nil {
-			_ = a.post(ctx, d.responseURL, message) // it is logged; the work is done, and must not run again for it
+			_ = a.post(ctx, d.responseURL, message) // logged by post; the receiver must not run again because of it
 		}
 		return nil, err
 	}
 }
 
-// deliveryOf returns what is known of the request that an event was made from.
+// deliveryOf restores what the event tells about the Slack request behind it.
 func deliveryOf(e event.Event) *delivery {
 	d := &delivery{kind: interaction}
 	data, err := objectOf(e.Data())

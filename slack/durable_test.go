@@ -22,7 +22,7 @@ import (
 
 const mention = `{"type":"app_mention","channel":"C1","text":"<@U1> & co"}`
 
-// durable registers durable receivers of a command, of clicks and of mentions.
+// durable registers durable receivers for a command, for clicks and for mentions.
 func durable(receive events.Receiver) func(*events.Events, *slack.App) error {
 	return func(_ *events.Events, app *slack.App) error {
 		return errors.Join(
@@ -39,7 +39,7 @@ func withSink(t *testing.T, receive events.Receiver) *slacktest.Slack {
 	return slacktest.NewWithSink(t, func(*slack.Config) {}, durable(receive))
 }
 
-// kinds are a durable request of each kind.
+// kinds returns a durable request of each kind.
 func kinds() map[string]func(*slacktest.Slack) slacktest.Answer {
 	return map[string]func(*slacktest.Slack) slacktest.Answer{
 		"command":     func(s *slacktest.Slack) slacktest.Answer { return s.Command("/tea green") },
@@ -48,7 +48,7 @@ func kinds() map[string]func(*slacktest.Slack) slacktest.Answer {
 	}
 }
 
-// TestDurable is the whole way: Slack, sink, POST /, receiver, response_url.
+// TestDurable follows a request all the way: Slack, sink, POST /, receiver, response_url.
 func TestDurable(t *testing.T) {
 	for kind, send := range kinds() {
 		t.Run(kind, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestDurable(t *testing.T) {
 				a := send(s)
 				is.Equal(a.Status, 200)
 				is.Equal(a.Body, "")
-				is.Equal(received, 0) // it is the broker's now
+				is.Equal(received, 0) // the broker holds it now
 				is.Equal(len(s.Sent()), 1)
 				is.Equal(counts(t, s), map[string]int{kind + " accepted": 1})
 
@@ -71,7 +71,7 @@ func TestDurable(t *testing.T) {
 				is.Equal(received, 1)
 				want := `{"response_type":"ephemeral","text":"done"}`
 				if kind == "event" {
-					want = "" // it has no response_url
+					want = "" // an event has no response_url
 				}
 				is.Equal(strings.Join(s.Posts(), ""), want)
 
@@ -83,7 +83,8 @@ func TestDurable(t *testing.T) {
 	}
 }
 
-// TestDurableIsDeliveredUntilItIsDone: the pod may end at any time, and a receiver may fail.
+// TestDurableIsDeliveredUntilItIsDone checks redelivery after a pod stops and after a receiver
+// fails.
 func TestDurableIsDeliveredUntilItIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -98,11 +99,12 @@ func TestDurableIsDeliveredUntilItIsDone(t *testing.T) {
 		d := s.Deliver(s.Sent()[0])
 		is.Equal(d.Status(), 204)
 		is.Equal(attempts, 4)
-		is.Equal(s.Posts(), []string{`{"response_type":"in_channel","text":"done"}`}) // and nothing of the failures
+		is.Equal(s.Posts(), []string{`{"response_type":"in_channel","text":"done"}`}) // the failures post nothing
 	})
 }
 
-// TestDurablePoison goes to the dead-letter sink, and the user is told.
+// TestDurablePoison checks that a refused event goes to the dead-letter sink and that the user is
+// told.
 func TestDurablePoison(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -113,8 +115,8 @@ func TestDurablePoison(t *testing.T) {
 	is.Equal(strings.Join(s.Posts(), ""), ephemeral(refused))
 }
 
-// TestWhatTheSinkDoesNotAccept is not acknowledged: the user reads why, and Slack sends an
-// event again.
+// TestWhatTheSinkDoesNotAccept checks that an event is not acknowledged when the sink refuses it:
+// the user reads why, and Slack sends an event again.
 func TestWhatTheSinkDoesNotAccept(t *testing.T) {
 	for when, sink := range map[string]func(context.Context, event.Event) error{
 		"it hangs":   func(ctx context.Context, _ event.Event) error { <-ctx.Done(); return ctx.Err() },
@@ -152,7 +154,8 @@ func TestWhatTheSinkDoesNotAccept(t *testing.T) {
 	}
 }
 
-// TestWhatIsTooLargeForTheSink is received in this pod, and acknowledged when that is done.
+// TestWhatIsTooLargeForTheSink checks that a large request is processed in this pod and
+// acknowledged once its receiver has finished.
 func TestWhatIsTooLargeForTheSink(t *testing.T) {
 	large := `{"type":"app_mention","text":"` + strings.Repeat("x", 1<<20) + `"}`
 	for takes, status := range map[time.Duration]int{2 * time.Second: 200, 10 * time.Second: 503} {
@@ -179,14 +182,15 @@ func TestWhatIsTooLargeForTheSink(t *testing.T) {
 			return nil, nil
 		})
 		is.Equal(s.Event("Ev1", large).Status, 503)
-		is.Equal(s.Event("Ev1", large).Status, 503) // Slack's first retry: it still runs
+		is.Equal(s.Event("Ev1", large).Status, 503) // Slack's first retry: the receiver still runs
 		time.Sleep(time.Minute)
-		is.Equal(s.Event("Ev1", large).Status, 200) // and its second
+		is.Equal(s.Event("Ev1", large).Status, 200) // Slack's second retry
 		is.Equal(runs, 1)
 	})
 }
 
-// TestEchoIsDurableWhereThereIsASink, and ordinary elsewhere.
+// TestEchoIsDurableWhereThereIsASink checks that echo is durable with a sink, and ordinary without
+// one.
 func TestEchoIsDurableWhereThereIsASink(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -199,11 +203,11 @@ func TestEchoIsDurableWhereThereIsASink(t *testing.T) {
 	is.Equal(s.Command("/coffee echo green  tea").Body, "")
 	is.Equal(s.Deliver(s.Sent()[0]).Status(), 204)
 	is.Equal(s.Posts(), []string{green})
-	is.Equal(s.Command("/coffee ping").Body, `{"response_type":"ephemeral","text":"pong"}`) // which is not
+	is.Equal(s.Command("/coffee ping").Body, `{"response_type":"ephemeral","text":"pong"}`) // ping is not durable
 	is.Equal(len(s.Sent()), 1)
 }
 
-// TestWhatCannotBeDurable is an error when it is registered.
+// TestWhatCannotBeDurable checks that a receiver which cannot be durable fails at registration.
 func TestWhatCannotBeDurable(t *testing.T) {
 	t.Parallel()
 	receive := answering(nil, nil)
@@ -230,19 +234,20 @@ func TestWhatCannotBeDurable(t *testing.T) {
 	slacktest.NewWithSink(t, func(c *slack.Config) { c.Secret = nil }, func(_ *events.Events, app *slack.App) error {
 		is := is.New(t)
 		is.True(!app.HasSink())
-		is.True(app.Command("/tea", receive, slack.Durable()) != nil) // there is nothing to sign with
+		is.True(app.Command("/tea", receive, slack.Durable()) != nil) // no secret to sign with
 		return nil
 	})
 }
 
-// copied returns an event that a change does not share.
+// copied returns a changed deep copy of an event.
 func copied(e event.Event, change func(*event.Event)) event.Event {
 	out := e.Clone()
 	change(&out)
 	return out
 }
 
-// TestWhoMaySpeakForSlack: only what this function has verified, and what has not changed since.
+// TestWhoMaySpeakForSlack checks that POST / admits only events that this function verified and
+// that have not changed since.
 func TestWhoMaySpeakForSlack(t *testing.T) {
 	t.Parallel()
 	s := withSink(t, answering(nil, nil))
@@ -300,10 +305,10 @@ func TestWhoMaySpeakForSlack(t *testing.T) {
 		t.Run(test.when, func(t *testing.T) {
 			t.Parallel()
 			is := is.New(t)
-			fresh := withSink(t, answering(nil, nil)) // which has not seen it
+			fresh := withSink(t, answering(nil, nil)) // it has not seen this event
 			d := fresh.Deliver(copied(signed, test.change))
 			is.Equal(d.Status(), test.status)
-			is.Equal(d.DeadLetter != nil, test.status == 422) // it is not tried again
+			is.Equal(d.DeadLetter != nil, test.status == 422) // no retry follows
 			is.Equal(len(d.Attempts), 1)
 		})
 	}
@@ -326,8 +331,8 @@ func TestWhoMaySpeakForSlack(t *testing.T) {
 	})
 }
 
-// TestTheSecretIsRotatedOnTheWay: an event is verified with the version that signed it, for a
-// day, as long as Vault has that version.
+// TestTheSecretIsRotatedOnTheWay checks that an event is verified with the version that signed it,
+// for a day, as long as Vault keeps that version.
 func TestTheSecretIsRotatedOnTheWay(t *testing.T) {
 	withDurable := func(t *testing.T, k *keeper) *slacktest.Slack {
 		t.Helper()
@@ -349,14 +354,14 @@ func TestTheSecretIsRotatedOnTheWay(t *testing.T) {
 		is.Equal(k.count(), 2)
 		is.Equal(s.Deliver(before).Status(), 204)
 		is.Equal(s.Deliver(after).Status(), 204)
-		is.Equal(k.count(), 2) // both are known
+		is.Equal(k.count(), 2) // both versions are known
 
-		stranger := withDurable(t, k) // which knows neither
+		stranger := withDurable(t, k) // it knows neither version
 		is.Equal(stranger.Deliver(after).Status(), 204)
 		is.Equal(stranger.Deliver(before).Status(), 204)
 		is.Equal(k.count(), 4)
 		for range 20 {
-			is.Equal(stranger.Deliver(before).Status(), 204) // a duplicate, and of a version that is known
+			is.Equal(stranger.Deliver(before).Status(), 204) // a duplicate whose version is known
 		}
 		is.Equal(k.count(), 4)
 
@@ -368,7 +373,7 @@ func TestTheSecretIsRotatedOnTheWay(t *testing.T) {
 		last := send(s, "new", "Ev3")
 		k.set("newest", nil, time.Millisecond)
 		k.destroy(2)
-		is.Equal(withDurable(t, k).Deliver(last).Status(), 422) // there is no such version any more
+		is.Equal(withDurable(t, k).Deliver(last).Status(), 422) // the version no longer exists
 	})
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -383,7 +388,7 @@ func TestTheSecretIsRotatedOnTheWay(t *testing.T) {
 		is.Equal(s.Deliver(signed).Status(), 204)
 		time.Sleep(30 * time.Minute)
 		k.set("", errors.New("sealed"), time.Millisecond)
-		is.Equal(s.Send(request(signed)).Status, 503) // what is known of an old version is too old
+		is.Equal(s.Send(request(signed)).Status, 503) // the cached old version has expired
 	})
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -392,22 +397,23 @@ func TestTheSecretIsRotatedOnTheWay(t *testing.T) {
 		signed := send(s, "old", "Ev1")
 		time.Sleep(30 * time.Minute)
 		k.set("", errors.New("sealed"), time.Millisecond)
-		is.Equal(s.Deliver(signed).Status(), 204) // the last secret holds for an hour, as it does for Slack
+		is.Equal(s.Deliver(signed).Status(), 204) // the last secret stays valid for an hour, as it does for Slack's requests
 		k.set("new", nil, time.Millisecond)
 		k.destroy(1)
 		time.Sleep(5 * time.Minute)
-		is.Equal(s.Deliver(signed).Status(), 422) // it was the current one when it was last read
+		is.Equal(s.Deliver(signed).Status(), 422) // it was the current version at the last read
 	})
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
 		k := &keeper{secret: "old", versions: []string{"old"}, takes: time.Millisecond}
 		signed := send(withDurable(t, k), "old", "Ev1")
-		k.set("", slack.ErrNoVersion, time.Millisecond)               // a wrong path looks like that
-		is.Equal(withDurable(t, k).Send(request(signed)).Status, 503) // and must not refuse it for good
+		k.set("", slack.ErrNoVersion, time.Millisecond)               // a wrong path looks the same
+		is.Equal(withDurable(t, k).Send(request(signed)).Status, 503) // it must not refuse the event for good
 	})
 }
 
-// TestMadeUpVersionsDoNotSpendTheToken: each costs a read of Vault, so that few are read.
+// TestMadeUpVersionsDoNotSpendTheToken checks that made-up versions cause few reads: each costs a
+// read of Vault.
 func TestMadeUpVersionsDoNotSpendTheToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -427,11 +433,11 @@ func TestMadeUpVersionsDoNotSpendTheToken(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		is.True(k.count()-began <= 20)
-		is.Equal(s.Deliver(signed).Status(), 204) // whose version is known
+		is.Equal(s.Deliver(signed).Status(), 204) // its version is known
 	})
 }
 
-// request is an event as a broker sends it.
+// request returns an event's request as a broker sends it.
 func request(e event.Event) *http.Request {
 	r, _ := http.NewRequest(http.MethodPost, "/", strings.NewReader(string(e.Data())))
 	for name, value := range maps.All(map[string]string{

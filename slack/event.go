@@ -15,7 +15,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// The types of the events.
+// The event types.
 const (
 	commandType       = "com.slack.command"
 	interactionPrefix = "com.slack.interaction."
@@ -23,52 +23,50 @@ const (
 )
 
 const (
-	// onceAge is how long a command or a click is remembered: longer than its signature
-	// is good.
+	// onceAge is how long a command or a click is remembered: longer than its signature is valid.
 	onceAge = 3 * maxSkew
 
-	// retryAge is how long an event is remembered that was accepted. Slack's last retry
-	// comes six minutes after the first attempt.
+	// retryAge is how long an accepted event is remembered. Slack's last retry comes six minutes
+	// after the first attempt.
 	retryAge = time.Hour
 )
 
 var errMalformed = errors.New("malformed")
 
-// A delivery is an event and what Slack expects for it.
+// A delivery is an event and what Slack expects in response to it.
 type delivery struct {
 	kind        kind
 	event       event.Event
 	options     []events.Option
 	responseURL string // "" for none
 	expectations
-	durable   bool   // it goes to its receiver by way of the sink
-	nobodys   bool   // a command that has no receiver
-	challenge string // of the test of a route; there is no event then
-	done      func() // gives back what it holds of memory
+	durable      bool   // it reaches its receiver through the sink
+	unregistered bool   // a command without a registered receiver
+	challenge    string // of the test of a route; then there is no event
+	done         func() // releases the memory that the request holds
 }
 
 // expectations are what Slack expects of the response to a request.
 type expectations struct {
-	inAnswer bool // it takes a reply in the response
-	waits    bool // the response is the reply: an empty one would be a wrong one
-	reads    bool // it changes nothing, and may run again
+	inResponse bool // Slack reads a reply from the response
+	waits      bool // the response is the reply, so an empty 200 would be wrong
+	reads      bool // the receiver changes nothing and may run again
 }
 
-// expectationsOf returns what Slack expects of the response to an interaction of a type.
+// expectationsOf returns what Slack expects of the response to one type of interaction.
 func expectationsOf(interactionType string) expectations {
 	switch interactionType {
 	case "view_submission", "dialog_submission":
-		return expectations{inAnswer: true, waits: true}
+		return expectations{inResponse: true, waits: true}
 	case "block_suggestion", "dialog_suggestion":
-		return expectations{inAnswer: true, waits: true, reads: true}
+		return expectations{inResponse: true, waits: true, reads: true}
 	case "interactive_message":
-		return expectations{inAnswer: true}
+		return expectations{inResponse: true}
 	}
 	return expectations{}
 }
 
-// commandOf makes a delivery of a slash command: the event's data is its form as an
-// object.
+// commandOf turns a slash command into a delivery; the event's data is the form as a JSON object.
 func (a *App) commandOf(r request) (*delivery, error) {
 	fields, err := formOf(r.body)
 	if err != nil {
@@ -86,16 +84,15 @@ func (a *App) commandOf(r request) (*delivery, error) {
 	found := a.find(name, fields["text"])
 	d := &delivery{
 		kind: command, options: []events.Option{events.Once(onceAge)}, responseURL: fields["response_url"],
-		expectations: expectations{inAnswer: true}, durable: found.durable, nobodys: found.receive == nil,
+		expectations: expectations{inResponse: true}, durable: found.durable, unregistered: found.receive == nil,
 	}
 	d.event, err = r.event(commandType, s, name, marshal(fields))
 	return d, err
 }
 
-// formOf returns the fields of a form. Each must occur once, be UTF-8, and have a name
-// like Slack's own. The last keeps out a body that was signed for another route: read as
-// a form, the JSON of an event starts with a name that has a brace, and a URL in it may
-// hold fields.
+// formOf returns the fields of a form. Each must occur once, be UTF-8, and have a name like Slack's
+// own. The check of the names rejects a body that was signed for another route: parsed as a form,
+// an event's JSON begins with a name that contains a brace, and a URL in it may contain fields.
 func formOf(body []byte) (map[string]string, error) {
 	values, err := url.ParseQuery(string(body))
 	if err != nil {
@@ -111,16 +108,16 @@ func formOf(body []byte) (map[string]string, error) {
 	return fields, nil
 }
 
-// isCommandForm reports whether a form has what every slash command has. The signature
-// covers neither the route nor the media type, so the shape of the body must tell.
+// isCommandForm reports whether a form has the fields of every slash command. The signature covers
+// neither the route nor the media type, so the shape of the body has to decide.
 func isCommandForm(fields map[string]string) bool {
 	return isCommand(fields["command"]) && isWord(fields["team_id"]) && isWord(fields["user_id"]) && fields["trigger_id"] != ""
 }
 
-// interactionOf makes a delivery of an interaction: the event's data is its payload.
+// interactionOf turns an interaction into a delivery; the event's data is its payload.
 func (a *App) interactionOf(r request) (*delivery, error) {
 	form, err := formOf(r.body)
-	if err != nil || len(form) != 1 { // Slack sends the payload and nothing else
+	if err != nil || len(form) != 1 { // Slack sends only the payload
 		return nil, errMalformed
 	}
 	payload, err := objectOf([]byte(form["payload"]))
@@ -145,14 +142,13 @@ func (a *App) interactionOf(r request) (*delivery, error) {
 	return d, err
 }
 
-// responseURLOf returns where a reply to an interaction may be posted, "" for nowhere. A view
-// has several where several of its inputs ask for one.
+// responseURLOf returns where a reply to an interaction can be posted, or "" for nowhere. A view
+// has several URLs if several of its inputs ask for one.
 func responseURLOf(payload object) string {
 	return first(payload.text("response_url"), payload.head("response_urls").text("response_url"))
 }
 
-// eventOf makes a delivery of what the Events API sends: the event's data is its
-// envelope.
+// eventOf turns an Events API request into a delivery; the event's data is its envelope.
 func (a *App) eventOf(r request) (*delivery, error) {
 	envelope, err := objectOf(r.body)
 	if err != nil {
@@ -185,15 +181,14 @@ func (a *App) eventOf(r request) (*delivery, error) {
 	if id != "" {
 		d.event.SetID(id)
 	}
-	const lastYear = 253402300799 // of four digits
+	const lastYear = 253402300799 // the last second of the year 9999
 	if at, err := strconv.ParseInt(string(envelope["event_time"]), 10, 64); err == nil && at > 0 && at <= lastYear {
 		d.event.SetTime(time.Unix(at, 0).UTC())
 	}
 	return d, nil
 }
 
-// channelOf returns the channel that an event happened in, "" for none. Slack names it
-// in several ways.
+// channelOf returns the channel in which an event happened, or "". Slack names it in several ways.
 func channelOf(inner object) string {
 	return first(
 		inner.text("channel"), inner.object("channel").text("id"), inner.text("channel_id"),
@@ -201,7 +196,7 @@ func channelOf(inner object) string {
 	)
 }
 
-// event returns the event of a request. Its id is the same for the same request.
+// event returns the event of a request. The same request always gets the same id.
 func (r request) event(eventType string, s sender, subject string, data []byte) (event.Event, error) {
 	source, err := s.source()
 	if err != nil {
@@ -212,12 +207,12 @@ func (r request) event(eventType string, s sender, subject string, data []byte) 
 	e.SetSource(source)
 	e.SetID(r.signature.id())
 	e.SetTime(r.signature.at)
-	if isPrintable(subject) { // else none: another thing's name would be wrong
+	if isPrintable(subject) { // otherwise omitted: the name of something else would be wrong
 		e.SetSubject(subject)
 	}
 	e.SetDataContentType(event.ApplicationJSON)
 	e.DataEncoded = data
-	// Slack describes retries in headers that are not signed: unusual values are left out.
+	// The headers in which Slack describes retries are unsigned, so unusual values are left out.
 	for name, header := range map[string]string{"slackretrynum": "X-Slack-Retry-Num", "slackretryreason": "X-Slack-Retry-Reason"} {
 		if values := r.header[http.CanonicalHeaderKey(header)]; len(values) == 1 && isWord(values[0]) {
 			e.SetExtension(name, values[0])
@@ -226,7 +221,7 @@ func (r request) event(eventType string, s sender, subject string, data []byte) 
 	return e, nil
 }
 
-// first returns the first text that is not empty, "" for none.
+// first returns the first non-empty text, or "".
 func first(texts ...string) string {
 	for _, text := range texts {
 		if text != "" {
@@ -236,14 +231,14 @@ func first(texts ...string) string {
 	return ""
 }
 
-// isWord reports whether s is 1 to 128 of A-Z, a-z, 0-9, "_", "." and "-": an id or a
-// type of Slack's.
+// isWord reports whether s looks like one of Slack's ids or types: 1 to 128 of A-Z, a-z, 0-9, "_",
+// "." and "-".
 func isWord(s string) bool {
 	return s != "" && len(s) <= 128 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == ""
 }
 
-// isPrintable reports whether s is 1 to 255 characters of printable text, which is as
-// long as Slack lets an app's own ids be.
+// isPrintable reports whether s is 1 to 255 characters of printable text. Slack limits an app's own
+// ids to 255.
 func isPrintable(s string) bool {
 	return s != "" && utf8.RuneCountInString(s) <= 255 && utf8.ValidString(s) && strings.TrimSpace(s) == s &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError })

@@ -27,7 +27,7 @@ func bodyOf(t *testing.T, r *http.Request) string {
 	return string(body)
 }
 
-// TestMapping is of what receivers get for what Slack sends.
+// TestMapping checks the events that receivers get for Slack's requests.
 func TestMapping(t *testing.T) {
 	t.Parallel()
 	const fromT1 = "//slack.com/teams/T1/apps/A1"
@@ -110,8 +110,8 @@ func TestMapping(t *testing.T) {
 	}
 }
 
-// TestInstallations: the source is the installation that a request is for, whoever's
-// channel it comes from and whoever the user is.
+// TestInstallations checks that the source is the installation that a request is for, whichever
+// company owns the channel or employs the user.
 func TestInstallations(t *testing.T) {
 	t.Parallel()
 	const (
@@ -161,7 +161,8 @@ func TestInstallations(t *testing.T) {
 	}
 }
 
-// TestSubjects: a subject is the event's own, or none. It is never another thing's name.
+// TestSubjects checks that a subject is the event's own or absent, never the name of something
+// else.
 func TestSubjects(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("茶", 255)
@@ -217,8 +218,8 @@ func received(t *testing.T, path, contentType, body string) event.Event {
 	return got.events[0]
 }
 
-// TestASignatureIsOfOneRoute: what Slack has signed for one route does not run on another.
-// Neither path nor media type is signed.
+// TestASignatureIsOfOneRoute checks that a body signed for one route does not run on another. Slack
+// signs neither the path nor the media type.
 func TestASignatureIsOfOneRoute(t *testing.T) {
 	t.Parallel()
 	const injected = "https://example.com/?a=b&" + shape + "command=%2Ftea&text=canary"
@@ -278,12 +279,12 @@ func TestIdsAndTimes(t *testing.T) {
 
 	const ancient = `{"type":"event_callback","event_time":-1,"event":{"type":"message"}}`
 	s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, ancient))
-	is.True(time.Since(got.events[2].Time()).Abs() < 2*time.Second) // when it was signed
+	is.True(time.Since(got.events[2].Time()).Abs() < 2*time.Second) // the time of its signature
 	is.Equal(len(got.events[2].ID()), 32)
 }
 
-// TestReplaysAreDuplicates: the same signed request again does nothing, whatever became
-// of the first one.
+// TestReplaysAreDuplicates checks that a replay of a signed request does nothing, whatever the
+// first one's outcome.
 func TestReplaysAreDuplicates(t *testing.T) {
 	t.Parallel()
 	for when, err := range map[string]error{"accepted": nil, "failed": errFailed} {
@@ -297,19 +298,20 @@ func TestReplaysAreDuplicates(t *testing.T) {
 			for range 3 {
 				r := slacktest.Request(slacktest.Secret, "/slack/commands", form, body)
 				r.Header = first.Header.Clone()
-				r.Header.Set("X-Slack-Retry-Num", "1") // which is not signed
+				r.Header.Set("X-Slack-Retry-Num", "1") // an unsigned header
 				a := s.Send(r)
 				is.Equal(a.Status, 200)
 			}
 			is.Equal(len(got.events), 1)
 			is.Equal(counts(t, s)["command duplicate"], 2)
 			s.Command("/tea black")
-			is.Equal(len(got.events), 2) // another one
+			is.Equal(len(got.events), 2) // a different request
 		})
 	}
 }
 
-// TestSlacksRetries: an event that failed may run again, one that was accepted not.
+// TestSlacksRetries checks that a retry runs again after a failure, and does not after an
+// acceptance.
 func TestSlacksRetries(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// A feature answers the command /coffee order.
+// This feature answers the command /coffee order.
 func Example() {
 	register := func(_ *events.Events, app *slack.App) error {
 		return app.Command("/coffee order", func(_ context.Context, e event.Event) (*event.Event, error) {
@@ -27,14 +27,14 @@ func Example() {
 		})
 	}
 
-	var t testing.T // a test has one
+	var t testing.T // in a test, the parameter t
 	s := slacktest.New(&t, register)
 	fmt.Println(s.Command("/coffee order espresso").Body)
 	// Output: {"response_type":"in_channel","text":"One coffee for ada"}
 }
 
-// A durable command outlives its pod: Slack is told 200 once the sink has its event, and the
-// broker delivers that until the receiver succeeds.
+// A durable command outlives its pod: Slack gets its 200 once the sink has accepted the event, and
+// the broker delivers the event until the receiver succeeds.
 func ExampleDurable() {
 	order := func(_ context.Context, _, drink string) error {
 		fmt.Println("ordered:", drink)
@@ -50,7 +50,7 @@ func ExampleDurable() {
 		}, slack.Durable())
 	}
 
-	var t testing.T // a test has one
+	var t testing.T // in a test, the parameter t
 	s := slacktest.NewWithSink(&t, func(*slack.Config) {}, register)
 	fmt.Println("Slack is told", s.Command("/coffee order espresso").Status)
 	fmt.Println("the broker is told", s.Deliver(s.Sent()[0]).Status())

@@ -12,8 +12,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// FuzzSigned sends anything at all that Slack has signed: what a receiver gets is an
-// event, and nothing fails.
+// FuzzSigned sends arbitrary bodies with a valid signature: receivers get valid events, and nothing
+// fails.
 func FuzzSigned(f *testing.F) {
 	for _, seed := range []struct{ path, body string }{
 		{"/slack/commands", shape + "command=%2Ftea&text=green&api_app_id=A1&token=x"},
@@ -60,8 +60,8 @@ func FuzzSigned(f *testing.F) {
 	})
 }
 
-// FuzzForged sends anything at all that Slack has not signed: it is refused, and
-// nothing receives it.
+// FuzzForged sends arbitrary bodies without a valid signature: all are refused, and no receiver
+// runs.
 func FuzzForged(f *testing.F) {
 	r := slacktest.Command("another", "/tea")
 	f.Add(r.Header.Get("X-Slack-Request-Timestamp"), r.Header.Get("X-Slack-Signature"), form, "command=%2Ftea")

@@ -9,14 +9,14 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// Ephemeral returns a reply that only the user sees whose command or click it answers.
+// Ephemeral returns a reply that is visible only to the user who sent the command or the click.
 func Ephemeral(text string) *event.Event { return reply("ephemeral", text) }
 
-// InChannel returns a reply that everybody in the channel sees.
+// InChannel returns a reply that is visible to everyone in the channel.
 func InChannel(text string) *event.Event { return reply("in_channel", text) }
 
-// reply returns a message as an event. A receiver may as well reply with an event of
-// its own, whose data is a message in JSON or plain text.
+// reply returns a message as an event. A receiver can also reply with an event of its own, whose
+// data is a message in JSON or plain text.
 func reply(responseType, text string) *event.Event {
 	e := event.New()
 	e.SetType("coffeebuddy.slack.message")
@@ -25,8 +25,8 @@ func reply(responseType, text string) *event.Event {
 	return &e
 }
 
-// marshal returns texts, or valid JSON, as a JSON object. Slack's mentions keep their
-// angle brackets.
+// marshal encodes texts, or valid JSON, as a JSON object. It leaves the angle brackets of Slack's
+// mentions unescaped.
 func marshal(v any) []byte {
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
@@ -37,21 +37,22 @@ func marshal(v any) []byte {
 	return bytes.TrimSuffix(line.Bytes(), []byte("\n"))
 }
 
-// A message is what Slack is told, in JSON or as text. The zero message is nothing.
+// A message is the content of a response or a reply, in JSON or plain text. The zero message is
+// empty.
 type message struct {
 	contentType string
 	body        []byte
 }
 
-// words is a message of text that only the user sees. It replaces no other message,
-// which a click's would by default.
+// words returns a text message that only the user sees. It does not replace the message that was
+// clicked, which Slack would do by default.
 func words(text string) message {
 	return message{event.ApplicationJSON, marshal(map[string]any{
 		"response_type": "ephemeral", "replace_original": false, "text": text,
 	})}
 }
 
-// messageOf returns what a receiver's reply says.
+// messageOf returns the message in a receiver's reply.
 func messageOf(reply *event.Event) (message, error) {
 	if reply == nil || len(reply.Data()) == 0 {
 		return message{}, nil
@@ -73,7 +74,7 @@ func isObject(text []byte) bool {
 	return json.Unmarshal(text, &object) == nil && object != nil
 }
 
-// post is the message as a response_url takes it, which is in JSON only.
+// post returns the message as JSON, the only format that a response_url takes.
 func (m message) post() []byte {
 	if m.contentType == event.ApplicationJSON {
 		return m.body
@@ -81,8 +82,8 @@ func (m message) post() []byte {
 	return words(string(m.body)).body
 }
 
-// isPosted reports whether the message is one that a response_url takes. What a modal, a
-// dialog or a menu takes as a response, such as errors, is none.
+// isPosted reports whether a response_url takes the message. It does not take a response to a
+// modal, a dialog or a menu, such as errors.
 func (m message) isPosted() bool {
 	if m.contentType != event.ApplicationJSON {
 		return true

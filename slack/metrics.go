@@ -2,29 +2,29 @@ package slack
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// A kind is what a request is: a label.
+// A kind is the kind of a request, used as a label.
 type kind string
 
 const (
 	command        kind = "command"
 	interaction    kind = "interaction"
 	deliveredEvent kind = "event"
-	unknown        kind = "unknown" // none of them: Slack tests the route
+	unknown        kind = "unknown" // none of these: Slack tests the route
 )
 
-// An outcome is what became of a request: a label.
+// An outcome is the result of a request, used as a label.
 type outcome string
 
 const (
 	accepted        outcome = "accepted"
-	acknowledgedFor outcome = "acknowledged_for" // the receiver goes on
+	acknowledgedFor outcome = "acknowledged_for" // the receiver is still running
 	duplicate       outcome = "duplicate"
 	unsigned        outcome = "unsigned"
 	rejected        outcome = "rejected"    // malformed, refused for good, or without a registered receiver
 	unavailable     outcome = "unavailable" // overloaded, no secret, or the receiver failed
 )
 
-// requests count Slack's requests.
+// requests counts Slack's requests.
 type requests struct {
 	vec  *prometheus.CounterVec
 	each map[kind]map[outcome]prometheus.Counter

@@ -6,13 +6,13 @@ import (
 	"io"
 )
 
-// An object is a JSON object: its values by their exact names. (Unmarshalling into a
-// struct would match names without regard to case.) A value of another type than
-// expected counts as absent: what is new with Slack is not malformed.
+// An object is a JSON object: its values by their exact names. (Unmarshalling into a struct would
+// match names case-insensitively.) A value of an unexpected type counts as absent: what Slack adds
+// is not malformed.
 type object map[string]json.RawMessage
 
-// objectOf parses a JSON object. One with a name that occurs twice is refused, because
-// implementations disagree on which of the two wins.
+// objectOf parses a JSON object. It rejects duplicate names, because implementations disagree on
+// which one wins.
 func objectOf(text []byte) (object, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -39,14 +39,14 @@ func objectOf(text []byte) (object, error) {
 	return o, nil
 }
 
-// text returns a string, "" if there is none.
+// text returns the string with this name, or "".
 func (o object) text(name string) string {
 	var text string
 	_ = json.Unmarshal(o[name], &text)
 	return text
 }
 
-// object returns an object in this one, nil if there is none.
+// object returns the object with this name, or nil.
 func (o object) object(name string) object {
 	inner, err := objectOf(o[name])
 	if err != nil {
@@ -55,7 +55,7 @@ func (o object) object(name string) object {
 	return inner
 }
 
-// head returns the object that is the first of a list, nil if there is none.
+// head returns the first element of the list with this name if that is an object, or nil.
 func (o object) head(name string) object {
 	var list []json.RawMessage
 	if json.Unmarshal(o[name], &list) != nil || len(list) == 0 {
@@ -64,7 +64,7 @@ func (o object) head(name string) object {
 	return object{"": list[0]}.object("")
 }
 
-// flag reports whether a value is true, or "true", which is how a form has it.
+// flag reports whether a value is true, or "true" as in a form.
 func (o object) flag(name string) bool {
 	return string(o[name]) == "true" || o.text(name) == "true"
 }

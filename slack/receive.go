@@ -17,28 +17,27 @@ const (
 	formType = "application/x-www-form-urlencoded"
 	jsonType = "application/json"
 
-	// ReplyWithin is how long Slack is kept waiting for a receiver whose reply is the
-	// response, from the request's headers. Slack itself gives up after 3 s, and a gateway
-	// must wait longer than this.
+	// ReplyWithin is how long Slack waits for a receiver whose reply is the response, counted from
+	// the request's headers. Slack gives up after 3 s; a gateway must wait longer than ReplyWithin.
 	ReplyWithin = 2750 * time.Millisecond
 
-	// handOffWithin is how long the sink may take to accept an event, from the request's
+	// handOffWithin is how long the sink may take to accept an event, counted from the request's
 	// headers.
 	handOffWithin = 2 * time.Second
 
-	// handOffLimit is the size of the largest data that is handed to the sink, in bytes:
-	// what comes back to POST / may have 1 MiB, in structured mode with the attributes.
+	// handOffLimit is the size of the largest data that is handed to the sink, in bytes. The event
+	// returns to POST /, which takes 1 MiB; in structured mode the attributes count too.
 	handOffLimit = 1<<20 - 4<<10
 )
 
-// A request is one of Slack's, verified.
+// A request is a verified request from Slack.
 type request struct {
 	header    http.Header
 	signature signature
 	body      []byte
 }
 
-// A route is one of Slack's.
+// A route is one of the routes that Slack calls.
 type route struct {
 	kind       kind
 	mediaType  string
@@ -49,19 +48,19 @@ type route struct {
 // serve returns the handler of a route.
 func (a *App) serve(route route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := a.receive(w, r, route)
-		if answer.kind == "" {
-			answer.kind = route.kind
+		response := a.receive(w, r, route)
+		if response.kind == "" {
+			response.kind = route.kind
 		}
-		a.requests.each[answer.kind][answer.outcome].Inc()
-		answer.send(w)
+		a.requests.each[response.kind][response.outcome].Inc()
+		response.send(w)
 	})
 }
 
-// receive bounds, verifies and understands a request, in this order, and then has it
-// delivered. Nothing in the request is trusted until its signature is verified. A request
-// that cannot be verified holds no slot, and no body if its headers tell.
-func (a *App) receive(w http.ResponseWriter, r *http.Request, route route) answer {
+// receive limits, verifies and parses a request, in this order, and then has it delivered. Nothing
+// in the request is trusted until its signature is verified. A request that cannot be verified
+// holds no slot, and its body is not read if the headers already tell.
+func (a *App) receive(w http.ResponseWriter, r *http.Request, route route) response {
 	began := time.Now()
 	signature, ok := signatureOf(r.Header, began)
 	switch {
@@ -96,7 +95,7 @@ func (a *App) receive(w http.ResponseWriter, r *http.Request, route route) answe
 		return malformed(http.StatusBadRequest)
 	case d.challenge != "":
 		body.Release()
-		return answer{
+		return response{
 			kind: unknown, outcome: accepted, status: http.StatusOK,
 			message: message{"text/plain; charset=utf-8", []byte(d.challenge)},
 		}
@@ -105,9 +104,9 @@ func (a *App) receive(w http.ResponseWriter, r *http.Request, route route) answe
 	return a.deliver(r.Context(), d, began)
 }
 
-// deliver hands an event to its receiver, or to the sink, and answers in time, whether the
-// receiver is done or not.
-func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) answer {
+// deliver passes an event to its receiver or to the sink, and responds in time, whether or not the
+// receiver has finished.
+func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) response {
 	slot := a.slots.Enter()
 	if slot == nil {
 		d.done()
@@ -118,26 +117,26 @@ func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) answer 
 	case d.durable && len(d.event.Data()) <= handOffLimit:
 		defer d.done()
 		return a.handOff(ctx, d, began.Add(handOffWithin))
-	case d.durable: // nothing is acknowledged that could be lost, so only its receiver can say that it is done
+	case d.durable: // it cannot be handed off, so it is acknowledged only when its receiver has finished
 		d.waits = true
 	}
 	by := began.Add(a.config.AckAfter)
 	if d.waits {
 		by = began.Add(ReplyWithin)
 	}
-	// That Slack hangs up ends nothing: what was asked for is done.
+	// A disconnect by Slack cancels nothing: the request is carried out.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.Timeout)
 	verdict := slot.Start(work, d.event, d.options...)
-	patience := time.NewTimer(time.Until(by))
-	defer patience.Stop()
+	timer := time.NewTimer(time.Until(by))
+	defer timer.Stop()
 	select {
 	case v := <-verdict:
 		cancel()
 		d.done()
-		return a.answer(ctx, d, v)
-	case <-patience.C:
+		return a.responseFor(ctx, d, v)
+	case <-timer.C:
 	}
-	if d.reads { // nobody will see what it finds
+	if d.reads { // no one will see its result
 		cancel()
 	}
 	a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
@@ -151,26 +150,26 @@ func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) answer 
 		}
 	}, events.Within(a.config.Timeout+respondTimeout))
 	if d.waits {
-		return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: string(events.Timeout)}
+		return response{outcome: unavailable, status: http.StatusServiceUnavailable, code: string(events.Timeout)}
 	}
-	return answer{outcome: acknowledgedFor, status: http.StatusOK}
+	return response{outcome: acknowledgedFor, status: http.StatusOK}
 }
 
-// overloaded is the answer when a concurrency limit is reached.
-func overloaded() answer {
-	return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: string(events.Overloaded), retryAfter: time.Second}
+// overloaded returns the response when a concurrency limit is reached.
+func overloaded() response {
+	return response{outcome: unavailable, status: http.StatusServiceUnavailable, code: string(events.Overloaded), retryAfter: time.Second}
 }
 
-// unverified is the answer to who cannot be believed: one and the same, whatever is
-// wrong with the signature.
-func unverified(err error) answer {
+// unverified returns the response to an unverified request. It is the same whatever is wrong with
+// the signature.
+func unverified(err error) response {
 	if errors.Is(err, errNoSecret) {
-		return answer{outcome: unavailable, status: http.StatusServiceUnavailable, word: "unavailable", retryAfter: retryPause}
+		return response{outcome: unavailable, status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: retryPause}
 	}
-	return answer{outcome: unsigned, status: http.StatusUnauthorized, word: "unsigned"}
+	return response{outcome: unsigned, status: http.StatusUnauthorized, code: "unsigned"}
 }
 
-// isOf reports whether a body has a media type, is in UTF-8 and not compressed.
+// isOf reports whether the headers declare a media type, in UTF-8 and uncompressed.
 func isOf(header http.Header, want string) bool {
 	for _, coding := range header["Content-Encoding"] {
 		if coding != "" && !strings.EqualFold(coding, "identity") {
@@ -191,8 +190,8 @@ func mayBeSSLCheck(r *http.Request, route route) bool {
 	return route.mediaType == formType && isOf(r.Header, formType) && r.ContentLength > 0 && r.ContentLength <= sslCheckLimit
 }
 
-// sslCheck answers an unsigned request that is short enough to be read.
-func (a *App) sslCheck(w http.ResponseWriter, r *http.Request) answer {
+// sslCheck handles an unsigned request that is short enough to be read.
+func (a *App) sslCheck(w http.ResponseWriter, r *http.Request) response {
 	body, err := a.readBody(w, r, sslCheckLimit)
 	if err != nil {
 		return unread(err)
@@ -204,14 +203,15 @@ func (a *App) sslCheck(w http.ResponseWriter, r *http.Request) answer {
 	return sslChecked()
 }
 
-// sslChecked is the answer to Slack's test of a route. Nothing else in it is looked at.
-func sslChecked() answer {
-	return answer{kind: unknown, outcome: accepted, status: http.StatusOK}
+// sslChecked returns the response to Slack's test of a route. Everything else in the request is
+// ignored.
+func sslChecked() response {
+	return response{kind: unknown, outcome: accepted, status: http.StatusOK}
 }
 
 // isSSLCheck reports whether a form is Slack's test of the route's certificate.
 func isSSLCheck(body []byte) bool {
-	const limit = 1 << 10 // it is short, and unverified: a large form would be parsed for anybody
+	const limit = 1 << 10 // the test is short; parsing a large unverified form would cost too much
 	if len(body) > limit || !bytes.Contains(body, []byte("ssl_check=1")) {
 		return false
 	}

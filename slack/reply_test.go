@@ -15,12 +15,13 @@ import (
 	"github.com/matryer/is"
 )
 
-// submitted is the payload of a view that has a response_url, of its first input.
+// submitted is the payload of a view whose first input has a response_url.
 const submitted = `{"type":"view_submission","view":{"callback_id":"order"},"response_urls":[` +
 	`{"block_id":"b","response_url":"https://hooks.slack.com/app/1"},{"response_url":"https://hooks.slack.com/app/2"}]}`
 
-// TestTheResponseIsTheReply: an empty 200 would close the modal and throw the input away, or
-// show an empty menu. So Slack waits as long as it can, and is then told that it failed.
+// TestTheResponseIsTheReply checks that Slack gets an error if the reply is late: an empty 200
+// would close the modal and discard the input, or show an empty menu. So Slack waits as long as it
+// can.
 func TestTheResponseIsTheReply(t *testing.T) {
 	const hello, mistakes = `{"text":"hello"}`, `{"response_action":"errors","errors":{"b":"no"}}`
 	for _, test := range []struct {
@@ -71,13 +72,13 @@ func TestTheResponseIsTheReply(t *testing.T) {
 				is.Equal(strings.Join(s.Posts(), ""), test.post)
 				is.True(!strings.Contains(s.Logs(), "was lost"))
 				cutOff := strings.Contains(test.payload, "suggestion") && a.Status == 503
-				is.Equal(ended != nil, cutOff) // nobody will see what it finds
+				is.Equal(ended != nil, cutOff) // no one will see its result
 			})
 		})
 	}
 }
 
-// TestLateFailureOfASubmission is told at the view's response_url.
+// TestLateFailureOfASubmission checks that a late failure is posted to the view's response_url.
 func TestLateFailureOfASubmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -92,7 +93,8 @@ func TestLateFailureOfASubmission(t *testing.T) {
 	})
 }
 
-// TestDuplicatesWhereTheResponseIsTheReply: what was answered is answered again.
+// TestDuplicatesWhereTheResponseIsTheReply checks that a duplicate gets the first request's
+// response.
 func TestDuplicatesWhereTheResponseIsTheReply(t *testing.T) {
 	const mistakes = `{"response_action":"errors","errors":{"b":"no"}}`
 	for _, test := range []struct {
@@ -112,7 +114,7 @@ func TestDuplicatesWhereTheResponseIsTheReply(t *testing.T) {
 		{"a dialog's menu is read again", `{"type":"dialog_suggestion"}`, replying(jsonType, `{"options":[]}`), nil, 200, `{"options":[]}`, 3},
 	} {
 		t.Run(test.when, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { // whose clock stands still, so that all have one signature
+			synctest.Test(t, func(t *testing.T) { // its clock stands still, so all requests have one signature
 				is := is.New(t)
 				var got record
 				s := slacktest.New(t, got.features(answering(test.reply, test.err)))
@@ -136,7 +138,7 @@ func TestDuplicatesWhereTheResponseIsTheReply(t *testing.T) {
 			r := slacktest.Interaction(slacktest.Secret, submitted)
 			go func() { first <- s.Send(r) }()
 			synctest.Wait()
-			is.Equal(s.Interact(submitted).Status, 503) // an empty 200 would close it
+			is.Equal(s.Interact(submitted).Status, 503) // an empty 200 would close the modal
 			close(release)
 			is.Equal((<-first).Status, 200)
 			is.Equal(len(got.events), 1)

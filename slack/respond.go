@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// respondTimeout is the deadline of one response, its retries included.
+	// respondTimeout is the timeout for posting one response, including its retries.
 	respondTimeout = 30 * time.Second
 
-	// attemptTimeout is the deadline of one attempt.
+	// attemptTimeout is the timeout of one attempt.
 	attemptTimeout = 5 * time.Second
 
-	// attempts is how often one response is sent. Slack takes five for one request.
+	// attempts is how often posting a response is tried. Slack accepts five posts per request.
 	attempts = 3
 )
 
-// newClient returns the client of response URLs.
+// newClient returns the client for response URLs.
 func newClient(transport http.RoundTripper) *http.Client {
 	if transport == nil {
-		// Unlike Vault and Ory, Slack is outside: where there is a proxy, it is the only
-		// way there. It sees no more than the host.
+		// Unlike Vault and Ory, Slack is on the Internet: if there is a proxy, it is the only way
+		// there. The proxy learns only the host.
 		own := http.DefaultTransport.(*http.Transport).Clone()
 		own.Proxy = http.ProxyFromEnvironment
 		own.MaxIdleConnsPerHost = 4
@@ -43,9 +43,9 @@ func newClient(transport http.RoundTripper) *http.Client {
 	}
 }
 
-// post sends a message to a response_url, and again after a second and after two more,
-// or when Slack says, where that may help. The URL lets who has it write to the user:
-// it is in no error and no log.
+// post sends a message to a response_url. After a failure that may be temporary it retries after
+// one second, then after two more, or when Slack says. Anyone with the URL can write to the user,
+// so the URL appears in no error and no log.
 func (a *App) post(ctx context.Context, responseURL string, m message) error {
 	ctx, cancel := context.WithTimeout(ctx, respondTimeout)
 	defer cancel()
@@ -74,8 +74,8 @@ func (a *App) postTo(ctx context.Context, responseURL string, body []byte) error
 	}
 }
 
-// attempt sends a body once. With an error it returns how long to wait at least before
-// the next attempt, less than 0 for never.
+// attempt sends a body once. With an error it returns the minimum wait before the next attempt; a
+// negative value means never.
 func (a *App) attempt(ctx context.Context, responseURL string, body []byte) (after time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, responseURL, bytes.NewReader(body))
 	if err != nil { // its text quotes the URL
@@ -83,7 +83,7 @@ func (a *App) attempt(ctx context.Context, responseURL string, body []byte) (aft
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
 	resp, err := a.client.Do(req)
-	if err != nil { // so does this one's
+	if err != nil { // its text quotes the URL too
 		return 0, errors.New("it did not answer")
 	}
 	resp.Body.Close()
@@ -97,7 +97,7 @@ func (a *App) attempt(ctx context.Context, responseURL string, body []byte) (aft
 	return time.Duration(seconds) * time.Second, fmt.Errorf("it answered %d", resp.StatusCode)
 }
 
-// isHook reports whether a URL leads where response URLs lead, and nowhere else.
+// isHook reports whether a URL points to a host that response URLs may use.
 func (a *App) isHook(responseURL string) bool {
 	u, err := url.Parse(responseURL)
 	return err == nil && u.User == nil && slices.Contains(a.config.Hooks, u.Scheme+"://"+u.Host)

@@ -16,7 +16,7 @@ import (
 	"github.com/matryer/is"
 )
 
-// late is a receiver that is acknowledged for.
+// late is a receiver that outlasts the acknowledgement.
 func late(context.Context, event.Event) (*event.Event, error) {
 	time.Sleep(2 * time.Second)
 	return slack.InChannel("late"), nil
@@ -75,8 +75,8 @@ func metrics(s *slacktest.Slack) string {
 	return s.Send(r).Body
 }
 
-// TestResponsesGoToSlackAlone: to https on its host. A URL in a request leads nowhere
-// else, be it signed.
+// TestResponsesGoToSlackAlone checks that responses are posted only to https on Slack's hosts. Any
+// other URL in a request is not called, even if signed.
 func TestResponsesGoToSlackAlone(t *testing.T) {
 	for _, url := range []string{
 		"", "canary", "http://hooks.slack.com/canary", "https://hooks.slack.com.example.com/canary", "https://example.com/canary",
@@ -92,7 +92,7 @@ func TestResponsesGoToSlackAlone(t *testing.T) {
 				s := slacktest.New(t, got.features(late))
 				is.Equal(s.Interact(`{"type":"block_actions","response_url":`+strconv.Quote(url)+`}`).Status, 200)
 				is.NoErr(s.Wait(t.Context()))
-				is.Equal(len(got.events), 1) // it is done all the same
+				is.Equal(len(got.events), 1) // the receiver runs anyway
 				is.Equal(len(s.Posts()), 0)
 				is.True(strings.Contains(s.Logs(), "a response to Slack was lost"))
 				is.True(!strings.Contains(s.Logs(), "canary"))
@@ -101,7 +101,8 @@ func TestResponsesGoToSlackAlone(t *testing.T) {
 	}
 }
 
-// TestHooks are Slack's and GovSlack's, unless the configuration says otherwise.
+// TestHooks checks that the hooks are Slack's and GovSlack's unless the configuration says
+// otherwise.
 func TestHooks(t *testing.T) {
 	const stub = "https://stub.example.com"
 	for _, test := range []struct {
@@ -132,7 +133,7 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// TestResponseThatHangs is given up after five seconds, and tried again.
+// TestResponseThatHangs checks that a hanging post is given up after five seconds and retried.
 func TestResponseThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)

@@ -12,25 +12,24 @@ import (
 )
 
 const (
-	// refreshAfter is how old the secret gets before it is read again beside a request.
+	// refreshAfter is the age at which the secret is reread in the background of a request.
 	refreshAfter = time.Minute
 
-	// maxAge is how long the last secret is used while none can be read.
+	// maxAge is how long the last secret stays valid while reads fail.
 	maxAge = time.Hour
 
-	// rereadPause is how long after a read a signature that does not match is taken for
-	// wrong without another read: a rotation may refuse Slack for this long. It grows with
-	// each reread that found no new secret; see throttle.
+	// rereadPause is the minimum time between a read and a reread for a signature that does not
+	// match. Until then the signature counts as wrong, so after a rotation Slack may be refused for
+	// this long. The pause grows with each reread that finds no new secret; see throttle.
 	rereadPause = 10 * time.Second
 
-	// retryPause is how long after a read that failed another one begins, where there is
-	// no secret at all.
+	// retryPause is the minimum time between a failed read and the next, if no secret is known.
 	retryPause = 2 * time.Second
 
-	// previousAge is how long the previous secret is good after a new one was read.
+	// previousAge is how long the previous secret stays valid after a new one was read.
 	previousAge = 5 * time.Minute
 
-	// readTimeout is the timeout of one read: Slack's request waits for it.
+	// readTimeout is the timeout of one read. Slack's request waits for it.
 	readTimeout = time.Second
 )
 
@@ -39,8 +38,8 @@ var (
 	errNoSecret = errors.New("there is no secret to verify with")
 )
 
-// secrets is the signing secret as it is known here, with the one before it. It is read
-// when a request needs it, by one read at a time.
+// secrets caches the signing secret and the one before it. The secret is read when a request needs
+// it, by at most one read at a time.
 type secrets struct {
 	read func(ctx context.Context, version int) (secret string, read int, err error)
 	log  *slog.Logger
@@ -52,19 +51,19 @@ type secrets struct {
 	began             time.Time // of the last read
 	failing           bool      // the last read failed
 
-	mismatches throttle // of rereads for a signature that did not match, which brought no new secret
+	mismatches throttle // rereads for a signature that did not match, which found no new secret
 	versions   versions
 }
 
-// held is a secret until it is too old. It is a func, so that no printer shows it.
+// held is a secret with its expiry. The secret is behind a func, so that no printer shows it.
 type held struct {
 	reveal  func() string // nil for none
 	version int
 	until   time.Time
 }
 
-// verify returns nil if one of the secrets signed a body, errUnsigned if none did, and
-// errNoSecret if that cannot be said.
+// verify returns nil if one of the secrets signed the body, errUnsigned if none did, and
+// errNoSecret if there is no secret to check with.
 func (s *secrets) verify(ctx context.Context, sig signature, body []byte) error {
 	signed, known := s.signed(sig, body)
 	if signed {
@@ -82,8 +81,7 @@ func (s *secrets) verify(ctx context.Context, sig signature, body []byte) error 
 	return errNoSecret
 }
 
-// signed reports whether one of the secrets signed a body, and whether there is a
-// current one.
+// signed reports whether one of the secrets signed the body, and whether a current secret is known.
 func (s *secrets) signed(sig signature, body []byte) (signed, known bool) {
 	s.mu.Lock()
 	current, previous := s.current, s.previous
@@ -95,7 +93,7 @@ func (s *secrets) signed(sig signature, body []byte) (signed, known bool) {
 
 func (h held) good(now time.Time) bool { return h.reveal != nil && now.Before(h.until) }
 
-// refresh reads beside the request where the secret has become old.
+// refresh starts a background read if the secret has become old.
 func (s *secrets) refresh(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +103,8 @@ func (s *secrets) refresh(ctx context.Context) {
 	}
 }
 
-// reread reads, or waits for the read under way, unless the last one is too young: for a
-// signature that matches none of the secrets that are known, or where there is none at all.
+// reread starts a read, or waits for the running one, unless the last read is too recent. It is for
+// a signature that matches no known secret, and for when no secret is known.
 func (s *secrets) reread(ctx context.Context, known bool) {
 	s.mu.Lock()
 	now, pause := time.Now(), retryPause
@@ -124,16 +122,16 @@ func (s *secrets) reread(ctx context.Context, known bool) {
 	if reading == nil {
 		return
 	}
-	patience := time.NewTimer(readTimeout) // a read may hang all the same, in a file that does not come
-	defer patience.Stop()
+	timer := time.NewTimer(readTimeout) // a read can exceed its timeout, for example in a file on a hung file system
+	defer timer.Stop()
 	select {
 	case <-reading:
-	case <-patience.C:
-	case <-ctx.Done(): // one that leaves changes nothing for the others
+	case <-timer.C:
+	case <-ctx.Done(): // its departure does not affect the others
 	}
 }
 
-// start begins a read. The lock is held.
+// start begins a read. The caller holds the lock.
 func (s *secrets) start(ctx context.Context) {
 	var (
 		text    string
@@ -147,7 +145,7 @@ func (s *secrets) start(ctx context.Context) {
 	}, func(err error) { s.took(ctx, text, version, began, err) })
 }
 
-// try reads a version once, 0 for the current one.
+// try reads one version, 0 for the current one, and recovers a panic.
 func (s *secrets) try(ctx context.Context, version int) (text string, err error) {
 	err = s.reads.Guard(ctx, func(ctx context.Context) (err error) {
 		text, _, err = s.text(ctx, version)
@@ -156,7 +154,7 @@ func (s *secrets) try(ctx context.Context, version int) (text string, err error)
 	return text, err
 }
 
-// text reads a version, without the white space around it.
+// text reads a version and trims the white space around it.
 func (s *secrets) text(ctx context.Context, version int) (text string, read int, err error) {
 	text, read, err = s.read(ctx, version)
 	if text = strings.TrimSpace(text); err == nil && text == "" {
@@ -165,10 +163,10 @@ func (s *secrets) text(ctx context.Context, version int) (text string, read int,
 	return text, read, err
 }
 
-// took keeps what a read has brought, and logs what has changed.
+// took stores the result of a read and logs what has changed.
 func (s *secrets) took(ctx context.Context, text string, version int, began time.Time, err error) {
 	changed, was := s.keep(text, version, began, err)
-	switch { // without the lock: a log that blocks holds up no request
+	switch { // without the lock: a blocked log must not delay requests
 	case err != nil && !was:
 		s.log.WarnContext(ctx, "Slack's signing secret cannot be read", "why", err.Error())
 	case err == nil && was:
@@ -179,7 +177,8 @@ func (s *secrets) took(ctx context.Context, text string, version int, began time
 	}
 }
 
-// keep reports whether the secret has changed, and whether the read before this failed.
+// keep stores the result of a read. It reports whether the secret has changed, and whether the read
+// before this one failed.
 func (s *secrets) keep(text string, version int, began time.Time, err error) (changed, failing bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/matryer/is"
 )
 
-// A keeper stands in for Vault: it answers each read after a while, and counts. It keeps
-// every secret that was set as a version.
+// A keeper fakes Vault: it answers each read after a delay, and counts the reads. It keeps every
+// secret that was set as a version.
 type keeper struct {
 	mu       sync.Mutex
 	secret   string
@@ -63,7 +63,7 @@ func (k *keeper) set(secret string, err error, takes time.Duration) {
 	k.secret, k.err, k.takes = secret, err, takes
 }
 
-// destroy makes a version one that Vault does not have any more.
+// destroy destroys a version, as Vault can.
 func (k *keeper) destroy(version int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -76,8 +76,8 @@ func (k *keeper) count() int {
 	return len(k.reads)
 }
 
-// withKeeper runs a test with a Slack whose secret is kept by a keeper, on a clock of
-// its own. ping returns the status of a ping that is signed with a secret.
+// withKeeper runs a test with a Slack whose secret comes from a keeper, in a synctest bubble. ping
+// returns the status of a ping signed with a secret.
 func withKeeper(t *testing.T, test func(is *is.I, k *keeper, s *slacktest.Slack, ping func(secret string) int)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func withKeeper(t *testing.T, test func(is *is.I, k *keeper, s *slacktest.Slack,
 
 func TestSecretIsReadOnceAndWhenItIsNeeded(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
-		for range 10 { // that no secret could make good
+		for range 10 { // no secret could make it valid
 			r := slacktest.Command("old", "/coffee ping")
 			r.Header.Del("X-Slack-Signature")
 			is.Equal(s.Send(r).Status, 401)
@@ -102,14 +102,14 @@ func TestSecretIsReadOnceAndWhenItIsNeeded(t *testing.T) {
 			together.Go(func() { is.Equal(ping("old"), 200) })
 		}
 		together.Wait()
-		is.Equal(k.count(), 1) // for all of them
+		is.Equal(k.count(), 1) // one read for all of them
 		is.Equal(ping("old"), 200)
 		is.Equal(k.count(), 1)
 	})
 }
 
-// TestRotation under load: valid requests are refused for ten seconds at most, however
-// many forged ones come, and the old secret is good for five minutes more.
+// TestRotation checks a rotation under load: valid requests are refused for ten seconds at most,
+// however many forged ones arrive, and the old secret stays valid for five more minutes.
 func TestRotation(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, _ *slacktest.Slack, ping func(string) int) {
 		is.Equal(ping("old"), 200)
@@ -136,9 +136,9 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// TestForgeriesDoNotSpendTheToken: each read of the secret is a use of Vault's token, so
-// a stranger can cause few. While he keeps at it a rotation shows later, and half an hour
-// after he has left as soon as before.
+// TestForgeriesDoNotSpendTheToken checks that forged requests cause few reads: each read uses
+// Vault's token. During an attack a rotation takes longer to be noticed; half an hour after the
+// attack, it takes as long as before.
 func TestForgeriesDoNotSpendTheToken(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, _ *slacktest.Slack, ping func(string) int) {
 		is.Equal(ping("old"), 200)
@@ -158,7 +158,7 @@ func TestForgeriesDoNotSpendTheToken(t *testing.T) {
 			return time.Since(rotated)
 		}
 		is.True(noticed("new") <= 5*time.Minute)
-		is.True(noticed("newer") <= 10*time.Second+time.Millisecond) // that was no forgery
+		is.True(noticed("newer") <= 10*time.Second+time.Millisecond) // as before the forgeries
 		for range 5 {
 			ping("forged")
 			time.Sleep(5 * time.Minute)
@@ -168,14 +168,15 @@ func TestForgeriesDoNotSpendTheToken(t *testing.T) {
 	})
 }
 
-// TestRotationThatNobodyMentions is seen by the refresh, so that the old secret ends.
+// TestRotationThatNobodyMentions checks that the refresh notices a rotation even if no request is
+// signed with the new secret, so that the old secret expires.
 func TestRotationThatNobodyMentions(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
 		is.Equal(ping("old"), 200)
 		k.set("new", nil, time.Millisecond)
 		time.Sleep(61 * time.Second)
 		began := time.Now()
-		is.Equal(ping("old"), 200) // at once: the read is beside it
+		is.Equal(ping("old"), 200) // at once: the read runs in the background
 		is.Equal(time.Since(began), time.Duration(0))
 		time.Sleep(5*time.Minute + time.Second)
 		is.Equal(ping("old"), 401)
@@ -183,7 +184,8 @@ func TestRotationThatNobodyMentions(t *testing.T) {
 	})
 }
 
-// TestVaultIsDown: the last secret holds for an hour, and then nothing is believed.
+// TestVaultIsDown checks that the last secret stays valid for an hour, and that every request is
+// refused after that.
 func TestVaultIsDown(t *testing.T) {
 	withKeeper(t, func(is *is.I, k *keeper, s *slacktest.Slack, ping func(string) int) {
 		is.Equal(ping("old"), 200)
@@ -200,17 +202,17 @@ func TestVaultIsDown(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		is.Equal(ping("old"), 503)
 		is.Equal(ping("new"), 503)
-		is.Equal(strings.Count(s.Logs(), "cannot be read"), 1) // once, not at each read
+		is.Equal(strings.Count(s.Logs(), "cannot be read"), 1) // once, not on each read
 		is.True(strings.Contains(s.Logs(), "sealed: Vault is sealed"))
 		k.set("new", nil, time.Millisecond)
 		time.Sleep(3 * time.Second)
-		is.Equal(ping("old"), 401) // no previous one: it was too old to be that
+		is.Equal(ping("old"), 401) // it was too old to become the previous secret
 		is.Equal(ping("new"), 200)
 		is.Equal(strings.Count(s.Logs(), "can be read again"), 1)
 	})
 }
 
-// TestNoSecretYet: no request is believed, each is answered soon, and few reads are made.
+// TestNoSecretYet checks that without a secret every request is refused quickly, with few reads.
 func TestNoSecretYet(t *testing.T) {
 	for when, fault := range map[string]*keeper{
 		"an error":       {err: errors.New("denied"), takes: time.Millisecond},
@@ -237,7 +239,7 @@ func TestNoSecretYet(t *testing.T) {
 				is.Equal(k.count(), 1)
 				began = time.Now()
 				is.Equal(ping("old"), 503)
-				is.Equal(time.Since(began), time.Duration(0)) // at once: it was just seen to fail
+				is.Equal(time.Since(began), time.Duration(0)) // at once: a read has just failed
 				k.set(" old\n", nil, time.Millisecond)        // with the white space of a file
 				time.Sleep(2 * time.Second)
 				is.Equal(ping("old"), 200)
@@ -246,8 +248,9 @@ func TestNoSecretYet(t *testing.T) {
 	}
 }
 
-// TestOneWhoLeavesChangesNothing for those who wait for the same read.
-// TestAReadThatHangs, in a file that does not come, holds no request for longer than a read may take.
+// TestAReadThatHangs checks that a hung read, such as one of a file on a hung file system, delays
+// no request for longer than a read may take, and that a client which disconnects does not affect
+// others waiting for the same read.
 func TestAReadThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -255,7 +258,7 @@ func TestAReadThatHangs(t *testing.T) {
 		s := slacktest.NewWith(t, func(c *slack.Config) {
 			c.Secret = func(context.Context, int) (string, int, error) { <-come; return slacktest.Secret, 1, nil }
 		})
-		for range 2 { // the second waits for the same read
+		for range 2 { // the second waits for the first one's read
 			began := time.Now()
 			is.Equal(s.Command("/coffee ping").Status, 503)
 			is.Equal(time.Since(began), time.Second)

@@ -2,14 +2,14 @@ package slack
 
 import "strings"
 
-// A sender is the installation of the app that a request is for: features keep their data
-// by it. Any of the ids may be missing.
+// A sender is the installation of the app that a request is for; features store data per
+// installation. Any of the ids may be missing.
 type sender struct {
 	enterprise, team, app string
-	org                   bool // the app is installed in the enterprise, not in a team
+	org                   bool // the app is installed in the enterprise, not in one team
 }
 
-// source returns the sender as the source of events.
+// source returns the sender as the source attribute of events.
 func (s sender) source() (string, error) {
 	source := "//slack.com"
 	switch {
@@ -29,9 +29,9 @@ func (s sender) source() (string, error) {
 	return source, nil
 }
 
-// eventSender returns the sender of an event of the Events API. Its first authorization
-// is the installation that the event is for, the only one that Slack lists. In a channel
-// that companies share, the ids of the envelope itself are those of the channel's owner.
+// eventSender returns the sender of an Events API event: its first authorization, which is the only
+// one that Slack lists. In a channel shared between companies, the envelope's own ids are those of
+// the channel's owner.
 func eventSender(envelope object) sender {
 	authorization := envelope.head("authorizations")
 	s := sender{
@@ -45,9 +45,8 @@ func eventSender(envelope object) sender {
 	return s
 }
 
-// interactionSender returns the sender of an interaction. In a view, the installation is
-// where the view says the app is installed: the other ids are those of the user, who may be
-// a guest from another company.
+// interactionSender returns the sender of an interaction. For a view it is where the view says that
+// the app is installed: the other ids belong to the user, who may be a guest from another company.
 func interactionSender(payload object) sender {
 	user, view := payload.object("user"), payload.object("view")
 	s := sender{

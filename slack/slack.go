@@ -2,17 +2,16 @@
 // CloudEvents, and dispatches them to the same receivers as any event. Slack gets a response
 // within its three seconds, however long the receiver takes.
 //
-// A feature registers a slash command with [App.Command], a receiver of clicks with
-// [App.Interaction], and one of events with [App.Event]. The types of their events are
-// com.slack.command, com.slack.interaction.* and com.slack.event.*, with the payload's or
-// the event's own type at the end. A reply of a receiver is what the user sees; see
-// [Ephemeral] and [InChannel].
+// A feature registers receivers: for a slash command with [App.Command], for clicks with
+// [App.Interaction], and for events with [App.Event]. Their events have the types
+// com.slack.command, com.slack.interaction.* and com.slack.event.*, which end in the payload's or
+// the event's own type. The user sees the receiver's reply; see [Ephemeral] and [InChannel].
 //
 // A receiver that is still running when Slack must get a response keeps running; its reply is
 // posted to the request's response_url. If the pod may stop before that, see [Durable].
 //
-// What does not belong here: where the signing secret is kept, which comes in as a
-// func, and what a command does.
+// This package does not know where the signing secret is stored (the caller passes a func) or what
+// a command does.
 package slack
 
 import (
@@ -31,31 +30,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Config is what an App is made of. The zero value of every field is its default.
+// Config configures an App. The zero value of every field is its default.
 type Config struct {
-	// Secret reads the app's signing secret, which Slack shows under Basic Information: one
-	// of its versions, 0 for the current one. It returns the version that it read. It is
-	// called when a request needs it, and seldom; see docs/slack.md. The text of its error
-	// is logged; one that wraps ErrNoVersion says that there is no such version, or no more.
-	// Nil: there are no routes, and the receivers can be driven by POST / in dev alone.
+	// Secret reads one version of the app's signing secret, 0 for the current one, and returns the
+	// version that it read. Slack shows the secret under Basic Information. Secret is called when a
+	// request needs it, and rarely; see docs/slack.md. The text of its error is logged; an error
+	// that wraps ErrNoVersion means that the version does not exist, or no longer exists. If Secret
+	// is nil, no routes are mounted, and receivers can be reached only through POST / in dev.
 	Secret func(ctx context.Context, version int) (secret string, read int, err error)
 
-	AckAfter time.Duration         // from a request's headers until it is acknowledged for a receiver that is not done. 0 stands for 1.8 s
-	Timeout  time.Duration         // deadline of one receiver, from its request. 0 stands for a minute
-	Registry prometheus.Registerer // where coffeebuddy_slack_requests_total is registered. Nil: nowhere
+	AckAfter time.Duration         // time from a request's headers until it is acknowledged while its receiver is still running. 0 means 1.8 s
+	Timeout  time.Duration         // timeout of one receiver, from the start of its request. 0 means one minute
+	Registry prometheus.Registerer // registers coffeebuddy_slack_requests_total. Nil: not registered
 
-	// Mount adds a route to the server: a pattern such as "POST /slack/commands". It is needed
-	// with Secret.
+	// Mount adds a route to the server, for a pattern such as "POST /slack/commands". It is
+	// required if Secret is set.
 	Mount func(pattern string, next http.Handler) error
 
-	// Hooks are where a response_url may lead: schemes with hosts. Empty stands for
+	// Hooks lists where a response_url may point: scheme and host. Empty means
 	// https://hooks.slack.com and GovSlack's https://hooks.slack-gov.com.
 	Hooks []string
 
-	OnPanic func() // counts panics of Secret. Nil: counts none
+	OnPanic func() // counts panics of Secret. Nil: not counted
 
-	// Transport posts to response URLs. Nil stands for one that goes through the proxy
-	// that HTTPS_PROXY names, if any.
+	// Transport posts to response URLs. Nil means one that uses the proxy in HTTPS_PROXY, if set.
 	Transport http.RoundTripper
 }
 
@@ -64,19 +62,19 @@ type App struct {
 	events   *events.Events
 	config   Config
 	slots    *events.Limit
-	commands map[string]registration // by "/coffee ping" or "/coffee"
-	durable  map[string]bool         // by the type of interactions and of events
-	secrets  *secrets                // nil for none
-	bodies   bounded.Budget          // of all bodies in memory
+	commands map[string]registration // key: "/coffee ping" or "/coffee"
+	durable  map[string]bool         // key: type of interaction or event
+	secrets  *secrets                // nil without a secret
+	bodies   bounded.Budget          // for all bodies in memory
 	requests requests
-	client   *http.Client // of response URLs
+	client   *http.Client // for response URLs
 }
 
-// ErrNoVersion is the error that the secret has no such version.
+// ErrNoVersion means that the secret has no such version.
 var ErrNoVersion = errors.New("there is no such version of the secret")
 
-// New returns an App without commands. Where there is a secret, it mounts the routes. Call
-// it before the function serves.
+// New returns an App without commands. If there is a secret, it mounts the routes. Call it before
+// the function serves.
 func New(e *events.Events, config Config) (*App, error) {
 	config, err := withDefaults(config)
 	if err != nil {
@@ -86,7 +84,7 @@ func New(e *events.Events, config Config) (*App, error) {
 		events: e, config: config, slots: e.NewLimit(),
 		commands: make(map[string]registration), durable: make(map[string]bool),
 		client: newClient(config.Transport),
-		bodies: bounded.Budget{Limit: max(min(bodiesLimit, debug.SetMemoryLimit(-1)/shareOfMemory), payloadLimit+1)}, // -1 sets nothing
+		bodies: bounded.Budget{Limit: max(min(bodiesLimit, debug.SetMemoryLimit(-1)/shareOfMemory), payloadLimit+1)}, // -1 only reads the limit
 	}
 	if config.Secret != nil {
 		a.secrets = &secrets{read: config.Secret, log: e.Log(), reads: single.Work{
@@ -116,7 +114,7 @@ func New(e *events.Events, config Config) (*App, error) {
 	)
 }
 
-// withDefaults returns a Config without zero values, or what is wrong with it.
+// withDefaults fills in the defaults, and returns an error for an invalid Config.
 func withDefaults(c Config) (Config, error) {
 	if c.AckAfter == 0 {
 		c.AckAfter = 1800 * time.Millisecond
@@ -138,10 +136,10 @@ func withDefaults(c Config) (Config, error) {
 	return c, nil
 }
 
-// Command registers the receiver of a slash command, such as "/coffee", or of one with
-// a first word, such as "/coffee ping", which comes before the command without it. Its
-// event is of the type com.slack.command; the data has Slack's fields, such as text and
-// user_id. Call it before the function serves.
+// Command registers the receiver for a slash command, such as "/coffee", or for one with its first
+// argument, such as "/coffee ping". The longer name takes precedence. The event has the type
+// com.slack.command; its data has Slack's fields, such as text and user_id. Call it before the
+// function serves.
 func (a *App) Command(name string, receiver events.Receiver, given ...Option) error {
 	words := strings.Fields(name)
 	o, err := a.apply(given)

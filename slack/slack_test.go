@@ -33,11 +33,11 @@ const (
 	form     = "application/x-www-form-urlencoded"
 	jsonType = "application/json"
 
-	// shape is what every slash command has besides its name.
+	// shape is the part that every slash command has besides its name.
 	shape = "team_id=T1&user_id=U1&trigger_id=1.2.3&"
 )
 
-// counts returns the requests that were counted, by kind and outcome.
+// counts returns the counted requests by kind and outcome.
 func counts(t testing.TB, s *slacktest.Slack) map[string]int {
 	t.Helper()
 	families, err := s.Registry.Gather()
@@ -53,13 +53,13 @@ func counts(t testing.TB, s *slacktest.Slack) map[string]int {
 	return counts
 }
 
-// A record is of what receivers got.
+// A record keeps the events that receivers got.
 type record struct {
 	mu     sync.Mutex
 	events []event.Event
 }
 
-// features registers receivers of every type that tests send, which answer alike.
+// features registers the same receiver for every type that the tests send.
 func (r *record) features(answer events.Receiver) func(*events.Events, *slack.App) error {
 	receive := func(ctx context.Context, e event.Event) (*event.Event, error) {
 		r.mu.Lock()
@@ -109,7 +109,7 @@ func TestCommands(t *testing.T) {
 		is := is.New(t)
 		a := s.Command(typed)
 		is.Equal(a.Status, 200)
-		is.Equal(a.Body, want) // typed
+		is.Equal(a.Body, want) // the typed text
 		is.Equal(a.Header.Get("Content-Type"), "application/json")
 		is.Equal(a.Header.Get("Cache-Control"), "no-store")
 	}
@@ -127,7 +127,8 @@ func TestCommandsThatCannotBeRegistered(t *testing.T) {
 	})
 }
 
-// TestOneAnswerForEveryForgery: 401, all alike, whatever is wrong with the signature.
+// TestOneAnswerForEveryForgery checks that every forgery gets the same 401, whatever is wrong with
+// its signature.
 func TestOneAnswerForEveryForgery(t *testing.T) {
 	t.Parallel()
 	const body = shape + "command=%2Ftea&text=canary"
@@ -180,7 +181,7 @@ func TestOneAnswerForEveryForgery(t *testing.T) {
 			is.Equal(a.Status, 401)
 			is.Equal(a.Body, `{"error":"unsigned"}`+"\n")
 			a.Header.Del("X-Request-Id")
-			a.Header.Del("Connection") // it says only whether the body was read
+			a.Header.Del("Connection") // it differs only by whether the body was read
 			is.Equal(a.Header, http.Header{
 				"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"},
 				"Content-Type": {"application/json"}, "Content-Length": {"21"},
@@ -205,7 +206,7 @@ func TestTimesThatAreJustGood(t *testing.T) {
 	}
 }
 
-// TestEachRequestHasOneStatus: what is wrong is told by status alone, and nothing is
+// TestEachRequestHasOneStatus checks that an invalid request gets its status and nothing is
 // dispatched.
 func TestEachRequestHasOneStatus(t *testing.T) {
 	t.Parallel()
@@ -298,7 +299,7 @@ func TestBodyThatIsAnnouncedTooLarge(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	r := slacktest.Command(slacktest.Secret, "/coffee ping")
-	r.ContentLength = 1<<20 + 1 // which is not waited for
+	r.ContentLength = 1<<20 + 1 // the server does not wait for it
 	is.Equal(slacktest.New(t).Send(r).Status, 413)
 }
 
@@ -313,7 +314,7 @@ func TestBodyThatIsNotAnnounced(t *testing.T) {
 		r.ContentLength = -1
 		is.New(t).Equal(slacktest.New(t).Send(r).Status, status) // size
 	}
-	// An edited message of 40,000 Chinese characters with an unfurl has 1.9 MB.
+	// An edited message of 40,000 Chinese characters with an unfurl takes 1.9 MB.
 	const start, end = `{"type":"event_callback","event":{"type":"message","text":"`, `"}}`
 	for size, status := range map[int]int{1_900_000: 200, 4 << 20: 200, 4<<20 + 1: 413} {
 		r := slacktest.Request(slacktest.Secret, "/slack/events", jsonType, start+strings.Repeat("x", size-len(start+end))+end)
@@ -321,7 +322,7 @@ func TestBodyThatIsNotAnnounced(t *testing.T) {
 		var got record
 		is.New(t).Equal(slacktest.New(t, got.features(answering(nil, nil))).Send(r).Status, status) // size
 	}
-	// A click in such a message has it in a form, where each of its characters takes 8 bytes.
+	// A click in such a message is form-encoded, where each of its characters takes 8 bytes.
 	message := strings.Repeat("%5Cu8336", 3*40_000)
 	var got record
 	r := slacktest.Request(slacktest.Secret, "/slack/interactions", form, `payload={"type":"message_action","message":{"text":"`+message+`"}}`)
@@ -349,7 +350,8 @@ func TestURLVerification(t *testing.T) {
 	is.Equal(counts(t, s), map[string]int{"unknown accepted": 1, "event unsigned": 1})
 }
 
-// TestSSLCheck is answered without a signature, and without anything else in it.
+// TestSSLCheck checks that Slack's test of a route gets a 200 without a signature, and that
+// everything else in the request is ignored.
 func TestSSLCheck(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -377,7 +379,7 @@ func TestSSLCheck(t *testing.T) {
 	is.Equal(unsigned("/slack/commands", "ssl_check=1&token=0123456789abcdef01234567"), 200)
 	is.Equal(unsigned("/slack/interactions", "ssl_check=1"), 200)
 	is.Equal(unsigned("/slack/commands", "command=%2Ftea"), 401)
-	is.Equal(unsigned("/slack/commands", "ssl_check=1&"+shape+"command=%2Ftea&text=a+long+one"), 401) // no test is as long
+	is.Equal(unsigned("/slack/commands", "ssl_check=1&"+shape+"command=%2Ftea&text=a+long+one"), 401) // every test is shorter
 	is.Equal(unsigned("/slack/events", "ssl_check=1"), 401)
 }
 
@@ -392,7 +394,8 @@ func TestRoutesAreForPOST(t *testing.T) {
 	}
 }
 
-// TestWithoutASecretThereIsNoSlack but the commands, which an event can drive in dev.
+// TestWithoutASecretThereIsNoSlack checks that without a secret nothing is mounted, and that an
+// event can still drive the commands in dev.
 func TestWithoutASecretThereIsNoSlack(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -403,7 +406,7 @@ func TestWithoutASecretThereIsNoSlack(t *testing.T) {
 	}
 	families, err := s.Registry.Gather()
 	is.NoErr(err)
-	is.Equal(len(families), 1) // every series is there all the same, at 0
+	is.Equal(len(families), 1) // every series exists anyway, at 0
 	is.Equal(len(families[0].GetMetric()), 4*6)
 	reply := s.Events.Dispatch(t.Context(), handlertest.Event("com.slack.command", `{"command":"/coffee","text":"ping"}`)).Reply
 	is.Equal(string(reply.Data()), `{"response_type":"ephemeral","text":"pong"}`)
@@ -435,12 +438,12 @@ func TestMetrics(t *testing.T) {
 		_, err := slack.New(f.Events.Events, slack.Config{
 			Secret: func(context.Context, int) (string, int, error) { return "", 1, nil }, Registry: registry, Mount: f.Mount,
 		})
-		is.Equal(err != nil, twice) // its metrics are registered already
+		is.Equal(err != nil, twice) // its metrics are already registered
 	}
 }
 
-// TestSlotsAreSlacksOwn: what comes to POST / does not lock Slack out. Where Slack's own slots
-// are all taken, it is told before anything is read.
+// TestSlotsAreSlacksOwn checks that requests to POST / do not use up Slack's slots. When Slack's
+// own slots are all taken, it gets a 503 before anything is read.
 func TestSlotsAreSlacksOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -454,7 +457,7 @@ func TestSlotsAreSlacksOwn(t *testing.T) {
 		is.Equal(len(slots), 32)
 		var together sync.WaitGroup
 		for i := range 32 {
-			together.Go(func() { is.Equal(s.Command("/tea "+strconv.Itoa(i)).Status, 200) }) // acknowledged for
+			together.Go(func() { is.Equal(s.Command("/tea "+strconv.Itoa(i)).Status, 200) }) // acknowledged while running
 		}
 		together.Wait()
 
@@ -473,7 +476,7 @@ func TestSlotsAreSlacksOwn(t *testing.T) {
 		}
 		close(release)
 		synctest.Wait()
-		for range 40 { // more than there are: each gives its slot back
+		for range 40 { // more than there are slots: each request releases its slot
 			is.Equal(s.Send(slacktest.Command("another", "/coffee ping")).Status, 401)
 			is.Equal(s.Command("/coffee ping").Status, 200)
 			is.Equal(s.Send(slacktest.Request(slacktest.Secret, "/slack/events", jsonType, "{}")).Status, 400)
@@ -481,8 +484,8 @@ func TestSlotsAreSlacksOwn(t *testing.T) {
 	})
 }
 
-// TestUnsignedRequestsHoldNothing: without signature headers a request is refused by its
-// headers alone, on a full function as well.
+// TestUnsignedRequestsHoldNothing checks that a request without signature headers is refused by its
+// headers alone, even when all slots are taken.
 func TestUnsignedRequestsHoldNothing(t *testing.T) {
 	t.Parallel()
 	for path, valid := range map[string]*http.Request{
@@ -507,7 +510,7 @@ func TestUnsignedRequestsHoldNothing(t *testing.T) {
 	}
 }
 
-// TestBodiesInMemoryAreBounded: as many as fit, and then 503, until one is done.
+// TestBodiesInMemoryAreBounded checks that bodies beyond the limit get 503 until one is released.
 func TestBodiesInMemoryAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("large bodies under the race detector; make e2e runs it")
@@ -525,8 +528,8 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 		}
 		together.Wait()
 		slices.Sort(statuses)
-		is.Equal(statuses, []int{200, 200, 200, 503, 503, 503}) // each has a buffer of 4 MiB and one byte
-		is.Equal(s.Command("/coffee ping").Status, 200)         // which is small
+		is.Equal(statuses, []int{200, 200, 200, 503, 503, 503}) // each takes a buffer of 4 MiB and one byte
+		is.Equal(s.Command("/coffee ping").Status, 200)         // a small one
 		close(release)
 		synctest.Wait()
 		is.Equal(s.Event("Ev9", large).Status, 200)
@@ -546,7 +549,8 @@ func TestBodyThatBreaksOff(t *testing.T) {
 	is.Equal(slacktest.New(t).Send(r).Status, 400)
 }
 
-// TestLogsHaveTheEventAndNothingOfTheBody.
+// TestLogsHaveTheEventAndNothingOfTheBody checks that logs identify the event and contain nothing
+// of its body.
 func TestLogsHaveTheEventAndNothingOfTheBody(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -569,8 +573,8 @@ func TestLogsHaveTheEventAndNothingOfTheBody(t *testing.T) {
 	is.True(!strings.Contains(s.Logs(), slacktest.Secret))
 }
 
-// TestSlowBodiesLockNobodyOut: a request whose headers look signed and whose body does not
-// come holds no slot, and is over after a second.
+// TestSlowBodiesLockNobodyOut checks that a request whose headers look signed and whose body does
+// not arrive holds no slot, and ends after a second.
 func TestSlowBodiesLockNobodyOut(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -20,9 +20,9 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 )
 
-// An event that was verified at one of Slack's routes and handed to the sink comes back
-// at POST /, where anybody may send. It carries a signature of our own in an extension, so
-// that the function knows it again.
+// An event that was verified on one of Slack's routes and handed to the sink returns through POST
+// /, where anyone may send. It carries a signature of our own in an extension attribute, by which
+// the function recognizes it.
 
 const (
 	// signatureExtension is the extension attribute that carries the signature:
@@ -30,11 +30,11 @@ const (
 	// time of the signature in Unix seconds, and an HMAC-SHA256 in unpadded base64url.
 	signatureExtension = "coffeebuddysignature"
 
-	// trustLabel makes the key one of its own: it signs nothing but our events, and no
+	// trustLabel separates this key from other uses of the secret: it signs only our events, and no
 	// signature of Slack's is valid under it.
 	trustLabel = "coffeebuddy slack event signature v1"
 
-	// trustAge is how long a signature is good: a broker's retries end well before.
+	// trustAge is how long a signature is valid. A broker stops retrying well before that.
 	trustAge = 24 * time.Hour
 )
 
@@ -51,10 +51,10 @@ func (s seal) String() string {
 	return fmt.Sprintf("v1-%d-%d-%s", s.version, s.at, base64.RawURLEncoding.EncodeToString(s.mac))
 }
 
-// sealOf parses the seal of an event, and reports whether it could be valid at a time.
+// sealOf parses the seal of an event, and reports whether it can be valid at a time.
 func sealOf(e event.Event, now time.Time) (seal, bool) {
 	text, _ := e.Extensions()[signatureExtension].(string)
-	parts := strings.SplitN(text, "-", 4) // base64url may hold a hyphen, too
+	parts := strings.SplitN(text, "-", 4) // base64url may contain a hyphen too
 	if len(parts) != 4 || parts[0] != "v1" {
 		return seal{}, false
 	}
@@ -63,7 +63,7 @@ func sealOf(e event.Event, now time.Time) (seal, bool) {
 	mac, err3 := base64.RawURLEncoding.Strict().DecodeString(parts[3])
 	s := seal{version, at, mac}
 	switch {
-	case errors.Join(err1, err2, err3) != nil, version < 0, len(mac) != sha256.Size, s.String() != text: // one way to write it
+	case errors.Join(err1, err2, err3) != nil, version < 0, len(mac) != sha256.Size, s.String() != text: // only the canonical form is accepted
 		return seal{}, false
 	case now.Unix()-at > int64(trustAge/time.Second), at-now.Unix() > int64(maxSkew/time.Second):
 		return seal{}, false
@@ -71,7 +71,7 @@ func sealOf(e event.Event, now time.Time) (seal, bool) {
 	return s, true
 }
 
-// sealed returns an event with a signature that is made with a version of the secret.
+// sealed returns an event signed with a version of the secret.
 func sealed(e event.Event, secret string, version int, now time.Time) (event.Event, error) {
 	s := seal{version: version, at: now.Unix()}
 	var err error
@@ -83,17 +83,17 @@ func sealed(e event.Event, secret string, version int, now time.Time) (event.Eve
 	return out, nil
 }
 
-// by reports, in constant time, whether a secret made the seal of an event.
+// by reports, in constant time, whether the seal was made with a secret for an event.
 func (s seal) by(e event.Event, secret string) bool {
 	mac, err := s.macOf(e, secret)
 	return err == nil && hmac.Equal(mac, s.mac)
 }
 
-// macOf returns the HMAC of an event under the key that is derived from a secret. It is
-// over everything that a receiver may act on: the seal's version and time, the attributes
-// of the specification, those extensions that are made from Slack's request, and the
-// data. Each is preceded by its length, so that no two events have the same text. Other
-// extensions are left out: brokers add their own on the way, and trace contexts change.
+// macOf returns the HMAC of an event under the key derived from a secret. It covers everything that
+// a receiver may act on: the seal's version and time, the attributes of the specification, the
+// extensions made from Slack's request, and the data. Each part is preceded by its length, so that
+// no two events produce the same text. Other extensions are not covered: brokers add their own on
+// the way, and trace contexts change.
 func (s seal) macOf(e event.Event, secret string) ([]byte, error) {
 	key, err := hkdf.Key(sha256.New, []byte(secret), nil, trustLabel, sha256.Size)
 	if err != nil {
@@ -114,7 +114,8 @@ func (s seal) macOf(e event.Event, secret string) ([]byte, error) {
 	return mac.Sum(nil), nil
 }
 
-// extensionOf returns an extension attribute as text, "" for none: no attribute is empty.
+// extensionOf returns an extension attribute as text, or "" if it is absent: attributes are never
+// empty.
 func extensionOf(e event.Event, name string) string {
 	text, _ := types.Format(e.Extensions()[name])
 	return text
@@ -127,9 +128,9 @@ func writeText(mac hash.Hash, text string) {
 	_, _ = io.WriteString(mac, text)
 }
 
-// writeJSON writes JSON token by token, each with its kind and length. A broker that
-// stores events in structured mode may write the same JSON with other white space or
-// escapes; any other change is a change of the tokens.
+// writeJSON writes JSON token by token, each with its kind and length. A broker that stores events
+// in structured mode may change white space or escapes in the JSON, which does not change the
+// tokens; any other change does.
 func writeJSON(mac hash.Hash, data []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.UseNumber()

@@ -6,25 +6,24 @@ import (
 	"time"
 )
 
-// versionAge is how long a version that was read, or that Vault does not have, is known
-// without asking again. A version that is destroyed in Vault signs nothing after it.
+// versionAge is how long the result for a version is cached, including that Vault does not have it.
+// After this time, a version destroyed in Vault verifies nothing.
 const versionAge = 5 * time.Minute
 
-// maxVersions bounds what is known. Vault keeps ten versions by default.
+// maxVersions bounds the cache. Vault keeps ten versions by default.
 const maxVersions = 32
 
-// versions are those versions of the secret that events from the sink were signed with,
-// besides the current one.
+// versions caches the versions of the secret, besides the current one, that signed events from the
+// sink.
 type versions struct {
-	asking chan struct{} // holds one while a version is read; made on first use
-	known  map[int]held  // without reveal where Vault has no such version
+	asking chan struct{} // holds one element while a version is read; made on first use
+	known  map[int]held  // an entry without reveal means that Vault has no such version
 	began  time.Time     // of the last read
-	failed bool          // the last read could not say
-	absent throttle      // of reads that found no such version
+	failed bool          // the last read could not tell
+	absent throttle      // reads that found no such version
 }
 
-// signer returns the secret to sign an event with, and its version. It returns false if
-// there is none.
+// signer returns the secret to sign an event with and its version, or false if no secret is known.
 func (s *secrets) signer() (secret string, version int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,9 +35,9 @@ func (s *secrets) signer() (secret string, version int, ok bool) {
 	return "", 0, false
 }
 
-// version returns a version of the secret, errNoVersion if there is none such, or
-// errNoSecret if that cannot be said now. Anyone can name versions that do not exist, so
-// that reads are spaced out as those for signatures that do not match are.
+// version returns a version of the secret, ErrNoVersion if there is none, or errNoSecret if that is
+// unknown now. Anyone can name versions that do not exist, so reads are throttled as they are for
+// signatures that do not match.
 func (s *secrets) version(ctx context.Context, version int) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -59,14 +58,14 @@ func (s *secrets) version(ctx context.Context, version int) (string, error) {
 			return read.secret()
 		}
 	}
-	if known.reveal != nil { // the current version, as far as could be seen
+	if known.reveal != nil { // the current version, as of the last read
 		return known.secret()
 	}
 	return "", errNoSecret
 }
 
-// readVersion reads a version. That there is none is believed only of a secret that is
-// there: a wrong path, or Vault's policy, must not refuse events for good.
+// readVersion reads a version. "No such version" is trusted only if the secret itself can be read:
+// a wrong path or Vault policy must not refuse events for good.
 func (s *secrets) readVersion(ctx context.Context, version int) (string, error) {
 	text, err := s.try(ctx, version)
 	if !errors.Is(err, ErrNoVersion) {
@@ -80,7 +79,7 @@ func (s *secrets) readVersion(ctx context.Context, version int) (string, error) 
 	return "", ErrNoVersion
 }
 
-// turn returns the channel that holds one while a version is read.
+// turn returns the channel that holds one element while a version is read.
 func (s *secrets) turn() chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +90,7 @@ func (s *secrets) turn() chan struct{} {
 	return s.versions.asking
 }
 
-// knows returns what is known of a version, and whether that is fresh enough not to ask.
+// knows returns what is cached for a version, and whether it is fresh enough to use without a read.
 func (s *secrets) knows(version int) (known held, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +107,7 @@ func (s *secrets) knows(version int) (known held, fresh bool) {
 	return held{}, false
 }
 
-// mayAsk reports whether a version may be read now, and takes it that it is.
+// mayAsk reports whether a version may be read now, and if so records the start of the read.
 func (s *secrets) mayAsk() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +126,7 @@ func (s *secrets) mayAsk() bool {
 	return true
 }
 
-// learn keeps what the read of a version brought. It returns false if that says nothing of
+// learn caches the result of reading a version. It returns false if the result says nothing about
 // the version.
 func (s *secrets) learn(version int, text string, err error) (held, bool) {
 	s.mu.Lock()
@@ -153,7 +152,7 @@ func (s *secrets) learn(version int, text string, err error) (held, bool) {
 	return h, true
 }
 
-// secret returns the secret, or ErrNoVersion if it is known that there is none.
+// secret returns the secret, or ErrNoVersion if Vault has no such version.
 func (h held) secret() (string, error) {
 	if h.reveal == nil {
 		return "", ErrNoVersion
@@ -161,20 +160,20 @@ func (h held) secret() (string, error) {
 	return h.reveal(), nil
 }
 
-// A throttle spaces out what anyone can cause and is in vain: a read of Vault is a request
-// to it and a use of its token. The pause doubles with each that was in vain, from
-// rereadPause to maxPause, and halves again for each maxPause without one.
+// A throttle spaces out futile reads, which anyone can cause: each is a request to Vault and a use
+// of its token. The pause doubles with each futile read, from rereadPause to maxPause, and halves
+// for each maxPause without one.
 type throttle struct {
-	count int       // of those in vain
+	count int       // of futile reads
 	since time.Time // when count last changed
 }
 
 const (
 	maxPause = 5 * time.Minute
-	maxCount = 5 // rereadPause doubled so often is over maxPause
+	maxCount = 5 // rereadPause doubled five times exceeds maxPause
 )
 
-// pause returns how long after the last one the next may begin.
+// pause returns the minimum time between the last read and the next.
 func (t *throttle) pause(now time.Time) time.Duration {
 	for t.count > 0 && now.Sub(t.since) >= maxPause {
 		t.count, t.since = t.count-1, t.since.Add(maxPause)
@@ -182,5 +181,5 @@ func (t *throttle) pause(now time.Time) time.Duration {
 	return min(rereadPause<<t.count, maxPause)
 }
 
-// add counts one that was in vain.
+// add counts a futile read.
 func (t *throttle) add(now time.Time) { t.count, t.since = min(t.count+1, maxCount), now }

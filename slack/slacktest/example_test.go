@@ -12,9 +12,9 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// Slack reads no answer to a click: a reply is posted.
+// Slack ignores the response to a click, so the reply is posted.
 func Example() {
-	var t testing.T // a test has one
+	var t testing.T // in a test, the parameter t
 	s := slacktest.New(&t, func(e *events.Events, _ *slack.App) error {
 		return e.On("com.slack.interaction.block_actions", func(context.Context, event.Event) (*event.Event, error) {
 			return slack.Ephemeral("You are in."), nil

@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// Requests are built and signed here by other code than the feature's, so that a test
-// that uses both compares the two.
+// Requests are built and signed here independently of package slack, so that a test which uses both
+// compares the two.
 
-// Command returns the signed request of a slash command, such as "/coffee ping".
+// Command returns the signed request for a slash command, such as "/coffee ping".
 func Command(secret, typed string) *http.Request {
 	command, text, _ := strings.Cut(typed, " ")
 	form := url.Values{
@@ -30,13 +30,12 @@ func Command(secret, typed string) *http.Request {
 	return Request(secret, "/slack/commands", "application/x-www-form-urlencoded", form.Encode())
 }
 
-// Interaction returns the signed request of an interaction with a payload in JSON.
+// Interaction returns the signed request for an interaction with a JSON payload.
 func Interaction(secret, payload string) *http.Request {
 	return Request(secret, "/slack/interactions", "application/x-www-form-urlencoded", url.Values{"payload": {payload}}.Encode())
 }
 
-// Event returns the signed request of an event of the Events API, given as the JSON of
-// its inner event.
+// Event returns the signed request for an Events API event, given the JSON of its inner event.
 func Event(secret, id, inner string) *http.Request {
 	envelope, err := json.Marshal(map[string]any{
 		"token": "a-token-that-nobody-needs", "team_id": "T1", "api_app_id": "A1", "type": "event_callback",
@@ -48,7 +47,7 @@ func Event(secret, id, inner string) *http.Request {
 	return Request(secret, "/slack/events", "application/json", string(envelope))
 }
 
-// Request returns a signed request of now with any body.
+// Request returns a request with any body, signed at the current time.
 func Request(secret, path, contentType, body string) *http.Request {
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", contentType)
@@ -57,7 +56,7 @@ func Request(secret, path, contentType, body string) *http.Request {
 	return r
 }
 
-// Sign sets the headers that sign a body at a time.
+// Sign sets the headers that sign a body at the given time.
 func Sign(header http.Header, secret, body string, at time.Time) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(secret))

@@ -1,6 +1,5 @@
-// Package slacktest is for the tests of features that Slack reaches: it plays Slack to
-// the real handler. It signs requests as Slack does, and takes what is posted to their
-// response URLs, without a network.
+// Package slacktest tests features that use Slack: it is a fake Slack in front of the real handler.
+// It signs requests as Slack does and records posts to their response URLs, without a network.
 //
 //	s := slacktest.New(t, func(_ *events.Events, app *slack.App) error {
 //		return app.Command("/coffee order", order)
@@ -8,9 +7,9 @@
 //	a := s.Command("/coffee order espresso")
 //	is.Equal(a.Status, 200)
 //
-// In a bubble of testing/synctest a receiver that takes minutes costs none.
+// In a testing/synctest bubble, a receiver that takes minutes costs no real time.
 //
-// It is no client of Slack's API, and nothing outside of tests imports it.
+// It is not a client for Slack's API, and only tests import it.
 package slacktest
 
 import (
@@ -33,10 +32,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Secret is the signing secret that a Slack signs with.
+// Secret is the signing secret that a Slack uses.
 const Secret = "0123456789abcdef0123456789abcdef"
 
-// hooks is where response URLs lead.
+// hooks is where response URLs point.
 const hooks = "https://hooks.slack.com"
 
 // A Slack is a workspace with the function as its one app. Its fields may be changed
@@ -47,12 +46,12 @@ type Slack struct {
 	App      *slack.App
 	Registry *prometheus.Registry // has coffeebuddy_slack_requests_total
 
-	// Hook answers what is posted to a response_url. Nil answers 200. The body is in
-	// Posts anyway.
+	// Hook handles posts to a response_url. Nil responds with 200. Posts records the body in either
+	// case.
 	Hook http.Handler
 
-	// Sink takes what is sent to the sink, where there is one. Nil accepts it. The event is
-	// in Sent anyway; a test delivers it to POST / itself, as a broker does, with Deliver.
+	// Sink receives the events sent to the sink, if there is one. Nil accepts them. Sent records
+	// the event in either case; to deliver it to POST /, as a broker does, a test calls Deliver.
 	Sink func(context.Context, event.Event) error
 
 	mu    sync.Mutex
@@ -60,20 +59,20 @@ type Slack struct {
 	sent  []event.Event
 }
 
-// New returns a Slack whose app has some features, and /coffee ping and /coffee echo. What differs from an app's usual
-// configuration is what must: the secret, and the way to response URLs.
+// New returns a Slack whose app has the given features as well as /coffee ping and /coffee echo.
+// Its configuration differs from production only in the secret and the transport to response URLs.
 func New(t testing.TB, features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
 	return NewWith(t, func(*slack.Config) {}, features...)
 }
 
-// NewWith is New with another configuration of the app.
+// NewWith is like New, with a changed configuration.
 func NewWith(t testing.TB, change func(*slack.Config), features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
 	return build(t, false, change, features)
 }
 
-// NewWithSink is NewWith for an app that has a sink, so that receivers may be durable.
+// NewWithSink is like NewWith for an app with a sink, so that receivers can be durable.
 func NewWithSink(t testing.TB, change func(*slack.Config), features ...func(*events.Events, *slack.App) error) *Slack {
 	t.Helper()
 	return build(t, true, change, features)
@@ -131,20 +130,20 @@ func (s *Slack) Send(r *http.Request) Answer {
 // Command sends a slash command, such as "/coffee ping".
 func (s *Slack) Command(typed string) Answer { return s.Send(Command(Secret, typed)) }
 
-// Interact sends an interaction with a payload in JSON.
+// Interact sends an interaction with a JSON payload.
 func (s *Slack) Interact(payload string) Answer { return s.Send(Interaction(Secret, payload)) }
 
-// Event delivers an event of the Events API, given as the JSON of its inner event, once.
+// Event delivers an Events API event once, given the JSON of its inner event.
 func (s *Slack) Event(id, inner string) Answer { return s.Send(Event(Secret, id, inner)) }
 
-// Sent returns what was sent to the sink so far, in its order.
+// Sent returns the events sent to the sink so far, in order.
 func (s *Slack) Sent() []event.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]event.Event(nil), s.sent...)
 }
 
-// A sink is where events are sent to.
+// A sink records events, and passes them to Slack.Sink.
 type sink struct{ slack *Slack }
 
 func (to sink) Send(ctx context.Context, e event.Event) error {
@@ -158,14 +157,14 @@ func (to sink) Send(ctx context.Context, e event.Event) error {
 	return s.Sink(ctx, e)
 }
 
-// Posts returns what was posted to response URLs so far, in its order.
+// Posts returns the bodies posted to response URLs so far, in order.
 func (s *Slack) Posts() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.posts...)
 }
 
-// RoundTrip implements http.RoundTripper: it is the network to the response URLs.
+// RoundTrip implements http.RoundTripper in place of the network to response URLs.
 func (s *Slack) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
