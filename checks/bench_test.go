@@ -9,13 +9,13 @@ import (
 	"coffeebuddy/checks"
 )
 
-// well is a dependency that has never anything wrong.
+// well is a dependency that is always healthy.
 type well string
 
 func (w well) Name() string                { return string(w) }
 func (w well) Check(context.Context) error { return nil }
 
-// BenchmarkVerdict is probes from all processors at once, answered from memory.
+// BenchmarkVerdict measures concurrent probes, answered from memory.
 func BenchmarkVerdict(b *testing.B) {
 	for _, dependencies := range []int{2, 32} {
 		b.Run(fmt.Sprint(dependencies), func(b *testing.B) {
@@ -36,7 +36,7 @@ func BenchmarkVerdict(b *testing.B) {
 	}
 }
 
-// must returns a Readiness that can be built.
+// must returns r, and panics on an error.
 func must(r *checks.Readiness, err error) *checks.Readiness {
 	if err != nil {
 		panic(err)

@@ -34,7 +34,7 @@ func oryAt(t *testing.T, base string) checks.Checker {
 	return checks.NewOry(client, nil)
 }
 
-// check runs a check under a deadline that only a hung one meets.
+// check runs a check with a timeout that only a hung one exceeds.
 func check(t *testing.T, c checks.Checker) checks.Reason {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -46,7 +46,7 @@ func check(t *testing.T, c checks.Checker) checks.Reason {
 	return checks.ReasonOf(err)
 }
 
-// TestConnectionsThatFail is about both checks: what breaks below HTTP is the same.
+// TestConnectionsThatFail covers both checks: failures below HTTP are the same for each.
 func TestConnectionsThatFail(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
@@ -113,7 +113,7 @@ func TestConnectionsThatFail(t *testing.T) {
 			t.Run(test.when+"/"+c.Name(), func(t *testing.T) {
 				t.Parallel()
 				is := is.New(t)
-				for range 3 { // what a first check leaves behind must not change the next
+				for range 3 { // connections left by the first check must not affect the next
 					is.Equal(check(t, c), test.want)
 				}
 			})
@@ -121,8 +121,8 @@ func TestConnectionsThatFail(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreNotLeftBehind is about dials: net/http takes the request's
-// deadline off them.
+// TestConnectionsAreNotLeftBehind checks that dials are bounded: net/http does not apply the
+// request's deadline to them.
 func TestConnectionsAreNotLeftBehind(t *testing.T) {
 	t.Parallel()
 	var open atomic.Int64
@@ -149,8 +149,8 @@ func TestConnectionsAreNotLeftBehind(t *testing.T) {
 	}
 }
 
-// TestServerThatClosesIdleConnectionsIsUp: a check that starts as the server closes
-// a connection for being idle must not take it for a failure.
+// TestServerThatClosesIdleConnectionsIsUp checks that a check which starts as the server closes an
+// idle connection does not fail.
 func TestServerThatClosesIdleConnectionsIsUp(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -163,12 +163,12 @@ func TestServerThatClosesIdleConnectionsIsUp(t *testing.T) {
 	ory := oryAt(t, server.URL)
 	for range 200 {
 		is.Equal(check(t, ory), checks.Reason(""))
-		time.Sleep(5 * time.Millisecond) // as the server's patience ends
+		time.Sleep(5 * time.Millisecond) // as the server's idle timeout expires
 	}
 }
 
-// TestOneCheckIsOneRequest: net/http would send a request again when a connection
-// that was used before breaks, and a lookup may spend a use of its token.
+// TestOneCheckIsOneRequest checks that a request is not repeated: net/http would retry it when a
+// reused connection breaks, and a lookup may use up one of its token's uses.
 func TestOneCheckIsOneRequest(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -182,7 +182,7 @@ func TestOneCheckIsOneRequest(t *testing.T) {
 			}
 			requests.Add(1)
 			if answered > 0 {
-				return // reads a second request, and closes
+				return // reads a second request, and closes the connection
 			}
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}")
 		}

@@ -8,11 +8,11 @@ import (
 	"coffeebuddy/internal/single"
 )
 
-// A dependency is what Readiness knows of one Checker. Readiness' lock guards it.
+// A dependency is the state of one Checker. Readiness' lock guards it.
 type dependency struct {
 	checker Checker
 	name    string
-	fixed   bool // misconfigured by its settings: never checked
+	fixed   bool // misconfigured by settings: never checked
 
 	work single.Work // one check at a time
 
@@ -20,13 +20,13 @@ type dependency struct {
 	reason    Reason    // of the last check, "" if it succeeded
 	succeeded time.Time // end of the last successful check, zero if there was none
 	failed    time.Time // end of the first failed check since then, zero if there was none
-	told      Reason    // what the last verdict said of it
+	told      Reason    // the reason that the last verdict reported
 }
 
 // A run is one check.
 type run struct {
 	began    time.Time
-	recorded bool // its result is in; it may go on if it does not heed its deadline
+	recorded bool // its result is recorded; the check may still run if it ignores its deadline
 }
 
 func newDependency(c Checker, options Options) *dependency {
@@ -59,9 +59,9 @@ func (d *dependency) reasonAt(now time.Time) Reason {
 	return d.reason
 }
 
-// graced reports whether the dependency's failure is forgiven at now: it has been
-// healthy, and has not failed for longer than the grace. A verdict that turned
-// stale without a failure has failed since it did.
+// graced reports whether the dependency's failure is tolerated at now: it has been healthy, and its
+// failure is not older than the grace period. A verdict that became stale without a failed check
+// counts as a failure since it became stale.
 func (d *dependency) graced(now time.Time, grace time.Duration) bool {
 	if d.succeeded.IsZero() {
 		return false
@@ -85,8 +85,8 @@ func (d *dependency) component(reason Reason) Component {
 	return c
 }
 
-// check runs one check. A checker that does not return at its deadline is
-// answered for; it keeps its slot, so that no second one starts beside it.
+// check runs one check. If the checker does not return by its deadline, a timeout is recorded in
+// its place; it keeps its slot, so that no second check starts.
 func (r *Readiness) check(d *dependency) {
 	run := &run{began: time.Now()}
 	d.work.Start(context.Background(), func(ctx context.Context) error {
@@ -96,8 +96,8 @@ func (r *Readiness) check(d *dependency) {
 	}, func(err error) { r.record(d, run, err) })
 }
 
-// record takes in the result of a check: verdict, metrics and the readiness that
-// follows from them in one step. Of two results of one run the first counts.
+// record stores the result of a check: verdict, metrics and the resulting readiness change in one
+// step. Only the first result of a run counts.
 func (r *Readiness) record(d *dependency, run *run, err error) {
 	r.mu.Lock()
 	if run.recorded {
@@ -121,7 +121,7 @@ func (r *Readiness) record(d *dependency, run *run, err error) {
 	r.changed = make(chan struct{})
 	r.mu.Unlock()
 
-	// Outside the lock: a log that blocks must not hold up a probe.
+	// Outside the lock: a blocked log must not delay a probe.
 	switch {
 	case err == nil && (first || before != ""):
 		r.options.Log.Info("dependency is up", "dependency", d.name)

@@ -12,7 +12,7 @@ import (
 	"coffeebuddy/ory"
 )
 
-// A third dependency is a type with a name and a check.
+// A third dependency needs only a type with Name and Check.
 type database struct{ ping func(context.Context) error }
 
 func (d database) Name() string                    { return "database" }

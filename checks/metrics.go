@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the counters of a Readiness, written under its lock. Its gauges are
-// not kept: they are read off the state when it is collected.
+// metrics holds the counters of a Readiness, written under its lock. Gauges are not stored: they
+// are derived from the state on collection.
 type metrics struct {
 	checks      *prometheus.CounterVec
 	failures    *prometheus.CounterVec
@@ -70,7 +70,7 @@ func (m metrics) transition(ready bool) {
 	m.transitions.WithLabelValues(to).Inc()
 }
 
-// checked counts a check that has just been recorded in d.
+// checked counts a check that was just recorded in d.
 func (m metrics) checked(d *dependency, took time.Duration) {
 	m.checks.WithLabelValues(d.name).Inc()
 	m.durations.WithLabelValues(d.name).Observe(took.Seconds())
@@ -104,8 +104,7 @@ func (r *Readiness) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// gauges reads the state in one step, so that a slow reader of the channel holds
-// up no probe.
+// gauges reads the state in one step, so that a slow reader of the channel does not block a probe.
 func (r *Readiness) gauges(now time.Time) []prometheus.Metric {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +128,7 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// unixSeconds returns t as Prometheus has times, and 0 for the zero time.
+// unixSeconds converts t to Prometheus's representation, and the zero time to 0.
 func unixSeconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0

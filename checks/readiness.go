@@ -11,31 +11,31 @@ import (
 )
 
 const (
-	// probeWait is how long a probe waits for checks. Knative's queue-proxy gives
-	// up after 100 ms; with 60 ms spent here the answer leaves within 80.
+	// probeWait is how long a probe waits for checks. Knative's queue-proxy gives up after 100 ms;
+	// with 60 ms spent here, the response is sent within 80 ms.
 	probeWait = 60 * time.Millisecond
 
-	// maxAge is how old a verdict on a dependency may be to be used while a new one
-	// is under way. Older is stale: a check that hangs must not stay green.
+	// maxAge is the maximum age of a verdict that is used while a new check runs. An older verdict
+	// is stale: a check that hangs must not stay green.
 	maxAge = 30 * time.Second
 )
 
-// Options are the settings of a [Readiness].
+// Options configures a [Readiness].
 type Options struct {
-	TTL     time.Duration // how long a verdict on a dependency is fresh; 0 is 1 s
-	Timeout time.Duration // deadline of one check; 0 is 2 s
-	Grace   time.Duration // how long a dependency that was healthy may fail before readiness does; 0 is strict
-	Log     *slog.Logger  // nil discards
-	OnReady func()        // called once, when readiness is first reached; it must not block
+	TTL     time.Duration // how long a verdict on a dependency is fresh; 0 means 1 s
+	Timeout time.Duration // of one check; 0 means 2 s
+	Grace   time.Duration // how long a dependency that was healthy may fail before readiness does; 0 means strict
+	Log     *slog.Logger  // nil discards logs
+	OnReady func()        // called once, when the function is first ready; must not block
 	OnPanic func()        // counts panics of checks; nil counts none
 }
 
-// Readiness is the verdict on all dependencies: on demand, from memory, with one
-// check per dependency at a time. It is the Prometheus collector of its own
-// state, so that a probe and a scrape report the same fact.
+// Readiness is the verdict on all dependencies: on demand, from memory, with one check per
+// dependency at a time. It is the Prometheus collector of its own state, so that a probe and a
+// scrape report the same fact.
 //
-// Nothing runs when nobody asks. A check has a deadline and a context of its
-// own, so a caller that disconnects changes nothing.
+// Nothing runs between requests. A check has its own deadline and context, so a caller that
+// disconnects does not affect it.
 type Readiness struct {
 	options Options
 	metrics metrics
@@ -43,24 +43,24 @@ type Readiness struct {
 	mu           sync.Mutex
 	dependencies []*dependency
 	draining     bool
-	ready        bool          // as last told or recorded; a change of it is a transition
+	ready        bool          // as last reported or recorded; a change is a transition
 	everReady    bool          // OnReady was called
 	changed      chan struct{} // closed, and replaced, when a result is recorded
-	verdict      *Verdict      // as last told; nil when a result has come since
+	verdict      *Verdict      // as last reported; nil after a new result
 
-	// healthy is for all probes at once, without the lock.
+	// healthy is read by all probes concurrently, without the lock.
 	healthy atomic.Pointer[healthy]
 }
 
-// A healthy verdict says that all is well. It stands until the first dependency is no
-// longer fresh, or something has changed.
+// A healthy verdict means that all dependencies are up. It is valid until the first dependency is
+// no longer fresh, or something changes.
 type healthy struct {
 	verdict *Verdict
 	until   time.Time
 }
 
-// New returns a Readiness over checkers, whose names must be there and distinct. It asks
-// nobody before the first [Readiness.Verdict].
+// New returns a Readiness for checkers, whose names must be set and distinct. It runs no check
+// before the first [Readiness.Verdict].
 func New(options Options, checkers ...Checker) (*Readiness, error) {
 	if options.TTL == 0 {
 		options.TTL = time.Second
@@ -90,10 +90,9 @@ func New(options Options, checkers ...Checker) (*Readiness, error) {
 	return r, nil
 }
 
-// Verdict answers a probe. It starts the checks that are due and waits for them,
-// at most 60 ms and no longer than until the answer is known: all are in, or one
-// has freshly failed. A dependency whose check takes longer is judged by its last
-// verdict, if that is not older than 30 s.
+// Verdict answers a probe. It starts the checks that are due and waits for them, for at most 60 ms,
+// and only until the result is certain: all checks are done, or one has just failed. A dependency
+// whose check takes longer is judged by its last verdict, if that is not older than 30 s.
 func (r *Readiness) Verdict(ctx context.Context) *Verdict {
 	asked := time.Now()
 	if h := r.healthy.Load(); h != nil && asked.Before(h.until) {
@@ -124,7 +123,7 @@ func (r *Readiness) Verdict(ctx context.Context) *Verdict {
 	return verdict
 }
 
-// Drain makes every verdict from now on say draining. Nothing brings ready back.
+// Drain makes every later verdict say draining. This cannot be undone.
 func (r *Readiness) Drain() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,8 +132,8 @@ func (r *Readiness) Drain() {
 	r.settle(time.Now())
 }
 
-// startDue starts the check of each dependency whose verdict is no longer fresh,
-// unless one is under way. The lock is held.
+// startDue starts a check of each dependency whose verdict is no longer fresh, unless one is
+// running. The caller holds the lock.
 func (r *Readiness) startDue(now time.Time) {
 	if r.draining {
 		return
@@ -146,8 +145,8 @@ func (r *Readiness) startDue(now time.Time) {
 	}
 }
 
-// look returns the verdict of now, and whether waiting longer could change it for
-// a probe that came at asked. The lock is held.
+// look returns the current verdict, and whether it is final for a probe that arrived at asked. The
+// caller holds the lock.
 func (r *Readiness) look(asked, now time.Time) (known bool, verdict *Verdict, changed <-chan struct{}) {
 	known = true
 	for _, d := range r.dependencies {
@@ -161,8 +160,8 @@ func (r *Readiness) look(asked, now time.Time) (known bool, verdict *Verdict, ch
 	return known || r.draining, r.tell(now), r.changed
 }
 
-// tell returns the verdict of now, the same one as long as nothing has changed.
-// The lock is held.
+// tell returns the current verdict, the same pointer while nothing has changed. The caller holds
+// the lock.
 func (r *Readiness) tell(now time.Time) *Verdict {
 	same := r.verdict != nil && r.ready == r.readyAt(now)
 	for _, d := range r.dependencies {
@@ -174,7 +173,7 @@ func (r *Readiness) tell(now time.Time) *Verdict {
 	r.settle(now)
 
 	components := make(map[string]Component, len(r.dependencies))
-	failing, hopeless := 0, 0
+	failing, permanent := 0, 0
 	for _, d := range r.dependencies {
 		d.told = d.reasonAt(now)
 		components[d.name] = d.component(d.told)
@@ -182,7 +181,7 @@ func (r *Readiness) tell(now time.Time) *Verdict {
 			failing++
 		}
 		if d.fixed {
-			hopeless++
+			permanent++
 		}
 	}
 	status := StatusReady
@@ -192,15 +191,15 @@ func (r *Readiness) tell(now time.Time) *Verdict {
 	case !r.ready:
 		status = StatusDegraded
 	}
-	r.verdict = newVerdict(status, components, status != StatusReady && (failing == 0 || failing > hopeless))
+	r.verdict = newVerdict(status, components, status != StatusReady && (failing == 0 || failing > permanent))
 	if r.ready && failing == 0 {
 		r.healthy.Store(&healthy{r.verdict, r.freshUntil(now)})
 	}
 	return r.verdict
 }
 
-// freshUntil returns when the first dependency is no longer fresh, for those that are at
-// now. The lock is held.
+// freshUntil returns when the first of the dependencies that are fresh at now no longer is. The
+// caller holds the lock.
 func (r *Readiness) freshUntil(now time.Time) time.Time {
 	span := min(r.options.TTL, maxAge)
 	until := now.Add(span)
@@ -212,14 +211,13 @@ func (r *Readiness) freshUntil(now time.Time) time.Time {
 	return until
 }
 
-// forget drops the verdict that was told, because something has changed. The lock is
-// held.
+// forget drops the stored verdict, because something has changed. The caller holds the lock.
 func (r *Readiness) forget() {
 	r.verdict = nil
 	r.healthy.Store(nil)
 }
 
-// readyAt reports whether the function is ready at now. The lock is held.
+// readyAt reports whether the function is ready at now. The caller holds the lock.
 func (r *Readiness) readyAt(now time.Time) bool {
 	for _, d := range r.dependencies {
 		if d.reasonAt(now) != "" && !d.graced(now, r.options.Grace) {
@@ -229,7 +227,7 @@ func (r *Readiness) readyAt(now time.Time) bool {
 	return !r.draining
 }
 
-// settle counts a transition if readiness has changed. The lock is held.
+// settle counts a transition if readiness has changed. The caller holds the lock.
 func (r *Readiness) settle(now time.Time) {
 	ready := r.readyAt(now)
 	if ready == r.ready {

@@ -20,17 +20,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// A dependency is a Checker whose answer and duration a test sets.
+// A dependency is a Checker whose result and duration a test sets.
 type dependency struct {
 	name    string
 	starts  atomic.Int64
 	running atomic.Int64
-	most    atomic.Int64 // checks that ever ran at a time
+	most    atomic.Int64 // highest number of concurrent checks
 
 	mu   sync.Mutex
 	took time.Duration
 	err  error
-	deaf bool // does not heed its deadline
+	deaf bool // ignores its deadline
 }
 
 func (d *dependency) Name() string { return d.name }
@@ -68,7 +68,7 @@ func defaults() checks.Options {
 	return checks.Options{TTL: time.Second, Timeout: 2 * time.Second}
 }
 
-// bubble runs a test on a clock of its own, and lets what is under way end.
+// bubble runs a test in a synctest bubble, and then lets running checks end.
 func bubble(t *testing.T, test func(*testing.T)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func bubble(t *testing.T, test func(*testing.T)) {
 	})
 }
 
-// shown is a verdict as its body shows it: "503 degraded ory=ok vault=sealed".
+// shown formats a verdict like its body: "503 degraded ory=ok vault=sealed".
 func shown(v *checks.Verdict) string {
 	reason := func(name string) string {
 		c := v.Components[name]
@@ -99,7 +99,7 @@ func TestFirstProbeIsReadyWhenChecksAreQuick(t *testing.T) {
 		r := must(checks.New(defaults(), vault, ory))
 		asked := time.Now()
 		is.Equal(probe(r), "ready ory=ok vault=ok")
-		is.Equal(time.Since(asked), 59*time.Millisecond) // waits no longer than for the last check
+		is.Equal(time.Since(asked), 59*time.Millisecond) // it waits only for the last check
 	})
 }
 
@@ -128,7 +128,7 @@ func TestProbeStopsWaitingWhenOneHasFreshlyFailed(t *testing.T) {
 		asked := time.Now()
 		is.Equal(probe(r), "degraded ory=pending vault=sealed")
 		is.Equal(time.Since(asked), 5*time.Millisecond)
-		is.Equal(probe(r), "degraded ory=pending vault=sealed") // fresh: known at once
+		is.Equal(probe(r), "degraded ory=pending vault=sealed") // fresh: certain immediately
 		is.Equal(time.Since(asked), 5*time.Millisecond)
 		time.Sleep(3 * time.Second)
 	})
@@ -149,8 +149,8 @@ func TestOneCheckAtATimeAndOneStartPerTTL(t *testing.T) {
 		is.Equal(vault.most.Load(), int64(1))
 		is.Equal(ory.most.Load(), int64(1))
 		is.True(vault.starts.Load() <= int64(span/(time.Second+30*time.Millisecond))+1) // age counts from the end of a check
-		is.True(vault.starts.Load() >= int64(span/(time.Second+40*time.Millisecond)))   // and no probe is skipped for long
-		is.True(ory.starts.Load() <= int64(span/(time.Second+1500*time.Millisecond))+1) // a slow one starts no more often
+		is.True(vault.starts.Load() >= int64(span/(time.Second+40*time.Millisecond)))   // no probe is skipped for long
+		is.True(ory.starts.Load() <= int64(span/(time.Second+1500*time.Millisecond))+1) // a slow check starts no more often
 		time.Sleep(5 * time.Second)
 	})
 }
@@ -160,7 +160,7 @@ func TestLastVerdictIsUsedForThirtySecondsThenStale(t *testing.T) {
 		is := is.New(t)
 		vault, ory := pair()
 		options := defaults()
-		options.Timeout = time.Hour // so that the hung check is not answered for
+		options.Timeout = time.Hour // so that the hung check is not recorded as a timeout
 		r := must(checks.New(options, vault, ory))
 		is.Equal(probe(r), "ready ory=ok vault=ok")
 		checked := time.Now()
@@ -172,7 +172,7 @@ func TestLastVerdictIsUsedForThirtySecondsThenStale(t *testing.T) {
 		is.Equal(probe(r), "degraded ory=ok vault=stale")
 		is.Equal(metric(t, r, "coffeebuddy_ready"), 0.0)
 		time.Sleep(time.Hour)
-		is.Equal(probe(r), "degraded ory=ok vault=stale") // the late answer is an hour old: not one to trust
+		is.Equal(probe(r), "degraded ory=ok vault=stale") // the late result is an hour old, too old to use
 		time.Sleep(time.Hour)
 	})
 }
@@ -187,7 +187,7 @@ func TestCallerWhoHangsUpChangesNothing(t *testing.T) {
 		defer cancel()
 		r.Verdict(ctx)
 		time.Sleep(400 * time.Millisecond)
-		is.Equal(probe(r), "ready ory=ok vault=ok") // the check went on without its caller
+		is.Equal(probe(r), "ready ory=ok vault=ok") // the check continued without its caller
 		is.Equal(vault.starts.Load(), int64(1))
 	})
 }
@@ -198,7 +198,7 @@ func TestNothingRunsWhenNobodyAsks(t *testing.T) {
 		vault, ory := pair()
 		r := must(checks.New(defaults(), vault, ory))
 		time.Sleep(24 * time.Hour)
-		metric(t, r, "coffeebuddy_ready") // nor does a scrape ask
+		metric(t, r, "coffeebuddy_ready") // a scrape starts no check either
 		is.Equal(vault.starts.Load(), int64(0))
 		probe(r)
 		time.Sleep(24 * time.Hour)
@@ -233,12 +233,12 @@ func TestCheckThatIgnoresItsDeadlineIsAnsweredForAndNotDoubled(t *testing.T) {
 			probe(r)
 		}
 		is.Equal(probe(r), "degraded ory=ok vault=timeout")
-		is.Equal(vault.starts.Load(), int64(1)) // it keeps its place
+		is.Equal(vault.starts.Load(), int64(1)) // it keeps its slot
 		vault.mu.Lock()
 		vault.took, vault.deaf = 0, false
 		vault.mu.Unlock()
 		time.Sleep(4 * time.Second)
-		is.Equal(probe(r), "ready ory=ok vault=ok") // its late nil was not taken for an answer, and a new check was
+		is.Equal(probe(r), "ready ory=ok vault=ok") // its late nil was ignored, and a new check ran
 	})
 }
 
@@ -253,11 +253,11 @@ func TestDrainingIsForEver(t *testing.T) {
 		r.Drain()
 		is.Equal(probe(r), "draining ory=ok vault=pending")
 		time.Sleep(100 * time.Millisecond)
-		is.Equal(probe(r), "draining ory=ok vault=ok") // a check that was under way brings nothing back
+		is.Equal(probe(r), "draining ory=ok vault=ok") // a running check does not undo draining
 		is.Equal(metric(t, r, "coffeebuddy_ready"), 0.0)
 		time.Sleep(10 * time.Second)
 		probe(r)
-		is.Equal(vault.starts.Load(), int64(1)) // and no new one starts
+		is.Equal(vault.starts.Load(), int64(1)) // no new check starts
 		is.True(r.Verdict(t.Context()).Retry())
 	})
 }
@@ -270,7 +270,7 @@ func TestGrace(t *testing.T) {
 		options.Grace = 10 * time.Second
 		ory.set(0, checks.Fail(checks.ReasonRefused, ""))
 		r := must(checks.New(options, vault, ory))
-		is.Equal(probe(r), "degraded ory=refused vault=pending") // never healthy: no grace
+		is.Equal(probe(r), "degraded ory=refused vault=pending") // never healthy, so no grace
 
 		ory.set(0, nil)
 		time.Sleep(time.Second)
@@ -278,7 +278,7 @@ func TestGrace(t *testing.T) {
 		ory.set(0, checks.Fail(checks.ReasonRefused, ""))
 		time.Sleep(time.Second)
 		failed := time.Now()
-		is.Equal(probe(r), "ready ory=refused vault=ok") // the truth is shown
+		is.Equal(probe(r), "ready ory=refused vault=ok") // the real reason is shown
 		is.Equal(metric(t, r, "coffeebuddy_ready"), 1.0)
 		is.Equal(metric(t, r, "coffeebuddy_dependency_up", "ory"), 0.0)
 		for time.Since(failed) < 9900*time.Millisecond {
@@ -292,7 +292,7 @@ func TestGrace(t *testing.T) {
 		is.Equal(probe(r), "ready ory=ok vault=ok")
 		ory.set(0, checks.Fail(checks.ReasonTimeout, ""))
 		time.Sleep(time.Second)
-		is.Equal(probe(r), "ready ory=timeout vault=ok") // a new failure, a new grace
+		is.Equal(probe(r), "ready ory=timeout vault=ok") // a new failure gets a new grace period
 	})
 }
 
@@ -369,7 +369,7 @@ func TestPanicInACheckIsABadResponseAndALogLine(t *testing.T) {
 		is.Equal(probe(r), "degraded ory=ok vault=bad_response")
 		is.True(strings.Contains(logs.String(), `"msg":"a panic was recovered","in":"check of vault"`))
 		is.True(strings.Contains(logs.String(), `readiness_test.go`)) // the stack
-		is.True(!strings.Contains(logs.String(), "canary"))           // a panic's own text may hold anything
+		is.True(!strings.Contains(logs.String(), "canary"))           // a panic's own text may contain anything
 	})
 }
 
@@ -429,7 +429,7 @@ func TestMetricsAreTheVerdict(t *testing.T) {
 
 		time.Sleep(time.Minute)
 		is.Equal(metric(t, r, "coffeebuddy_dependency_up", "ory"), 0.0)                   // stale
-		is.Equal(metric(t, r, "coffeebuddy_readiness_transitions_total", "unready"), 1.0) // a scrape counts none
+		is.Equal(metric(t, r, "coffeebuddy_readiness_transitions_total", "unready"), 1.0) // a scrape counts no transition
 		problems, err := testutil.CollectAndLint(r)
 		is.NoErr(err)
 		is.Equal(len(problems), 0)
@@ -456,7 +456,7 @@ func TestOnReadyIsCalledOnce(t *testing.T) {
 	})
 }
 
-// metric returns the value of the series of a name that has all the given label values.
+// metric returns the value of the series that has the name and all the label values.
 func metric(t *testing.T, r *checks.Readiness, name string, labels ...string) float64 {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -487,7 +487,7 @@ func metric(t *testing.T, r *checks.Readiness, name string, labels ...string) fl
 	return 0
 }
 
-// A logBuffer is a log to look into.
+// A logBuffer records logs.
 type logBuffer struct{ servertest.Logs }
 
 // messages returns the lines about a dependency as "LEVEL message: reason".

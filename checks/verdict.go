@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Status is a verdict in one word.
+// Status is the overall status of a verdict.
 type Status string
 
 // The statuses of a verdict. Only ready is good.
@@ -15,8 +15,7 @@ const (
 	StatusDraining Status = "draining"
 )
 
-// A Verdict is what readiness says at one moment. It is shared and must not be
-// changed.
+// A Verdict is the readiness at one moment. It is shared and must not be changed.
 type Verdict struct {
 	Status     Status               `json:"status"`
 	Components map[string]Component `json:"components"`
@@ -25,22 +24,22 @@ type Verdict struct {
 	json  []byte
 }
 
-// A Component is one dependency's part of a verdict: a reason exactly when its
-// status is not "ok", and no text, URL, host or value ever.
+// A Component is one dependency's part of a verdict. It has a reason exactly when its status is not
+// "ok", and it never contains error text, a URL, a host or a setting's value.
 type Component struct {
 	Status    string     `json:"status"` // "ok" or "unavailable"
 	Reason    Reason     `json:"reason,omitempty"`
 	CheckedAt *time.Time `json:"checked_at,omitempty"` // when the last check ended, UTC; nil before the first
 }
 
-// Ready reports whether the function should be sent traffic.
+// Ready reports whether the function should receive traffic.
 func (v *Verdict) Ready() bool { return v.Status == StatusReady }
 
-// Retry reports whether asking again may help: it does not when everything that
-// fails is misconfigured by its settings, which only a restart changes.
+// Retry reports whether asking again may help. It does not if every failure is a misconfiguration,
+// which only a restart fixes.
 func (v *Verdict) Retry() bool { return v.retry }
 
-// JSON returns the verdict as a line of JSON. It must not be changed.
+// JSON returns the verdict as a line of JSON. The caller must not change it.
 func (v *Verdict) JSON() []byte { return v.json }
 
 // newVerdict returns a verdict with its JSON.
@@ -48,7 +47,7 @@ func newVerdict(status Status, components map[string]Component, retry bool) *Ver
 	v := &Verdict{Status: status, Components: components, retry: retry}
 	line, err := json.Marshal(v)
 	if err != nil {
-		// Strings and times of this century always marshal.
+		// Strings, and times of this century, always marshal.
 		panic("checks: marshal a verdict: " + err.Error())
 	}
 	v.json = append(line, '\n')

@@ -10,7 +10,7 @@ import (
 	"coffeebuddy/ory"
 )
 
-// A feature calls another service with an access token that Hydra issues for it.
+// A feature calls another service with an access token from Hydra.
 func ExampleOutgoing_Client() {
 	hydra := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

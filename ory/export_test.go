@@ -8,8 +8,8 @@ import (
 	"coffeebuddy/internal/transport"
 )
 
-// Dial makes an Introspection connect by dial, for tests on a clock of their own: a real
-// socket would stop that clock. It returns what closes the connections that are kept.
+// Dial makes an Introspection connect with dial, for tests in a synctest bubble: a real socket
+// would stop the bubble's clock. The func it returns closes idle connections.
 func Dial(i *Introspection, dial func() net.Conn) (closeIdle func()) {
 	next := i.api.HTTPClient.Transport.(transport.Bounded).Next.(*http.Transport)
 	next.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(), nil }
@@ -23,7 +23,7 @@ func (i *Introspection) Answers() int {
 	return len(i.answers)
 }
 
-// Replace has an Outgoing ask the token endpoint by another transport.
+// Replace makes an Outgoing call the token endpoint through another transport.
 func Replace(o *Outgoing, next http.RoundTripper) {
 	o.client.Transport = transport.Bounded{Next: next}
 }

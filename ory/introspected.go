@@ -13,12 +13,12 @@ import (
 	"coffeebuddy/internal/fault"
 )
 
-// nbfLeeway is by how much the clocks of Hydra and the function may differ: a token that
-// was issued a moment ago is not refused.
+// nbfLeeway is how far the clocks of Hydra and the function may differ, so that a token issued a
+// moment ago is not refused.
 const nbfLeeway = time.Second
 
-// An introspected is an introspection response (RFC 7662, section 2.2). Its members are
-// read one by one, when they are needed, so that no other can break it.
+// An introspected is an introspection response (RFC 7662, section 2.2). Members are parsed one by
+// one when they are needed, so that a malformed member that is not needed does no harm.
 type introspected struct {
 	active  bool
 	members map[string]json.RawMessage
@@ -34,21 +34,21 @@ func parseIntrospected(body []byte) (introspected, error) {
 	return introspected{active == "true", members}, nil
 }
 
-// principal returns whose token it is. Both members are hashed as the JSON that they are, which
-// cannot be mixed up, and is as long as the server likes.
+// principal returns the identity behind the token. It hashes both members as raw JSON: this is
+// unambiguous, and the values can be as long as the server likes.
 func (t introspected) principal() string {
 	sum := sha256.Sum256([]byte(string(t.members["client_id"]) + string(t.members["sub"])))
 	return string(sum[:])
 }
 
-// unreadable is the server's fault: of a member that is needed, the response has
-// something that it cannot be.
+// unreadable returns the error for a required member with an invalid value, which is the server's
+// fault.
 func unreadable(member string) error {
 	return fault.New(fault.BadResponse, "introspection answered with an unreadable "+member)
 }
 
-// judge says what an active token is good for, and when it ends, the zero time for never.
-// Its error is the server's fault.
+// judge returns what an active token permits, and when it expires, the zero time for never. An
+// error is the server's fault.
 func (t introspected) judge(scope, audience string, now time.Time) (permission Permission, end time.Time, err error) {
 	end, err = t.time("exp")
 	switch {
@@ -63,7 +63,7 @@ func (t introspected) judge(scope, audience string, now time.Time) (permission P
 	case now.Add(nbfLeeway).Before(begin):
 		return NotPermitted, end, nil
 	}
-	switch use, err := t.texts("token_use"); { // Hydra's own: a refresh token is introspected, too
+	switch use, err := t.texts("token_use"); { // a Hydra extension: Hydra introspects refresh tokens too
 	case err != nil:
 		return NotPermitted, end, err
 	case len(use) > 0 && (len(use) > 1 || use[0] != "" && use[0] != "access_token"):
@@ -85,7 +85,7 @@ func (t introspected) judge(scope, audience string, now time.Time) (permission P
 	return Permitted, end, nil
 }
 
-// untimely reports whether the token is refused because of its times.
+// untimely reports whether the token is outside its period of validity.
 func (t introspected) untimely(now time.Time) bool {
 	end, _ := t.time("exp")
 	begin, _ := t.time("nbf")
@@ -98,13 +98,13 @@ func (t introspected) wildcard() bool {
 	return err == nil && slices.ContainsFunc(scopes, func(s string) bool { return strings.Contains(s, "*") })
 }
 
-// scopes are a text with spaces; some servers send a list.
+// scopes returns the scopes: a string separated by spaces, or a list, which some servers send.
 func (t introspected) scopes() ([]string, error) {
 	texts, err := t.texts("scope")
 	return strings.Fields(strings.Join(texts, " ")), err
 }
 
-// texts returns a member that is a text or a list of texts, nil if it is not there.
+// texts returns a member that is a string or a list of strings, nil if it is absent.
 func (t introspected) texts(member string) ([]string, error) {
 	raw := t.members[member]
 	if raw == nil || string(raw) == "null" {
@@ -128,14 +128,14 @@ func (t introspected) texts(member string) ([]string, error) {
 	return texts, nil
 }
 
-// time returns a member that is a number of seconds since 1970, with or without a
-// fraction, the zero time if it is not there.
+// time returns a member that is a number of seconds since 1970, with or without a fraction. It is
+// the zero time if the member is absent.
 func (t introspected) time(member string) (time.Time, error) {
 	raw := string(t.members[member])
 	if raw == "" || raw == "null" {
 		return time.Time{}, nil
 	}
-	if text, ok := strings.CutPrefix(raw, `"`); ok { // which some servers send
+	if text, ok := strings.CutPrefix(raw, `"`); ok { // some servers send a string
 		raw = strings.TrimSuffix(text, `"`)
 		if strings.Trim(raw, "0123456789") != "" {
 			return time.Time{}, unreadable(member)

@@ -24,92 +24,91 @@ const (
 	// Revocation takes effect within this time.
 	grantedFor = 30 * time.Second
 
-	// refreshAfter is the age at which a positive answer is asked for again, beside the
-	// request that finds it that old. It is used meanwhile, until grantedFor.
+	// refreshAfter is the age at which a positive answer is refreshed, in the background of a
+	// request. The old answer is used meanwhile, until grantedFor.
 	refreshAfter = 20 * time.Second
 
-	// refreshPause is the pause after a refresh that failed.
+	// refreshPause is the pause after a failed refresh.
 	refreshPause = time.Second
 
-	// refusedFor is how long a negative answer is cached: long enough for a sender that
-	// retries in a loop, short enough for one that has just been granted the scope.
+	// refusedFor is how long a negative answer is cached: long enough to stop a sender that retries
+	// in a loop, short enough for a client that has just been granted the scope.
 	refusedFor = 2 * time.Second
 
-	// knownFor is how long a token is known by its last positive answer, so that asking
-	// about it does not compete with unknown tokens.
+	// knownFor is how long a token counts as known after its last positive answer. Requests for
+	// known tokens do not compete with those for unknown ones.
 	knownFor = 10 * time.Minute
 
-	// answersLimit is how many answers are cached. unknownLimit is how many questions
-	// about unknown tokens may wait; questionsLimit how many are under way at a time, and
-	// as many again about known ones.
+	// answersLimit is the size of the cache. unknownLimit is how many requests for unknown tokens
+	// may wait. questionsLimit is how many of them run at a time; as many again may run for known
+	// tokens.
 	answersLimit   = 4096
 	unknownLimit   = 1024
 	questionsLimit = 16
 
-	// usableFor is how long a successful [Introspection.Check] is believed.
+	// usableFor is how long a successful [Introspection.Check] is cached.
 	usableFor = 30 * time.Second
 )
 
-// A Permission is what Ory's answer about an access token means.
+// A Permission is what Ory's response about an access token means.
 type Permission int
 
 // The permissions. The zero value permits nothing.
 const (
-	NotPermitted Permission = iota // expired, revoked, not yet valid, no access token, of another audience, or unknown
-	LacksScope                     // good, but without the scope
+	NotPermitted Permission = iota // expired, revoked, not yet valid, not an access token, for another audience, or unknown
+	LacksScope                     // valid, but without the scope
 	Permitted
 )
 
-// IntrospectionConfig is what an [Introspection] asks for.
+// IntrospectionConfig configures an [Introspection].
 type IntrospectionConfig struct {
-	BaseURL  string        // of Hydra's admin API; it may have a path prefix and trailing slashes. There is no default
-	Scope    string        // one scope that a token must have; there is no default
-	Audience string        // must be among a token's audiences, if that has any; there is no default
-	Timeout  time.Duration // of one question; 0 is 2 s
-	TTL      time.Duration // how long Hydra's own readiness is believed; 0 is 1 s
-	Log      *slog.Logger  // nil discards
+	BaseURL  string        // of Hydra's admin API; may have a path prefix and trailing slashes. No default
+	Scope    string        // the one scope that a token must have; no default
+	Audience string        // must be among a token's audiences if it has any; no default
+	Timeout  time.Duration // of one request; 0 means 2 s
+	TTL      time.Duration // how long Hydra's own readiness is cached; 0 means 1 s
+	Log      *slog.Logger  // nil discards logs
 	OnPanic  func()        // counts panics; nil counts none
 }
 
-// Introspection asks an Ory Hydra what access tokens are good for (RFC 7662). Answers
-// are cached for 30 s, or 2 s if they refuse, under a hash of the token. There is one
-// question about a token at a time, whoever waits for it. A flood of unknown tokens
-// holds up neither known ones nor their refresh.
+// Introspection asks an Ory Hydra what access tokens permit (RFC 7662). Answers are cached under a
+// hash of the token, for 30 s if positive and for 2 s if negative. At most one request per token
+// runs at a time, however many callers wait for it. A flood of unknown tokens delays neither known
+// ones nor their refresh.
 type Introspection struct {
 	config         IntrospectionConfig
 	api            *api.Configuration
-	known, unknown chan struct{} // a slot for each question under way
+	known, unknown chan struct{} // one element per running request
 
 	asksReadiness single.Work
 	asksUsability single.Work
 
 	mu         sync.Mutex
 	answers    map[[sha256.Size]byte]*answer
-	waiting    int          // questions about unknown tokens
-	swept      time.Time    // when answers that are too old were last dropped
-	trouble    fault.Reason // of the last question, "" if it was answered
-	ready      error        // Hydra's readiness, as of the last question that began at readyAt
+	waiting    int          // requests for unknown tokens
+	swept      time.Time    // when expired answers were last removed
+	reason     fault.Reason // of the last request, "" if it succeeded
+	ready      error        // Hydra's readiness, from the last request, which began at readyAt
 	readyAt    time.Time
-	usable     error // of the last Check, until usableTill
+	usable     error // result of the last Check, valid until usableTill
 	usableTill time.Time
-	complained time.Time // when a token was last found active and yet expired
+	complained time.Time // when an active but expired token was last reported
 }
 
-// answer is what is known of a token. Introspection's lock guards it.
+// answer is the cached result for a token. Introspection's lock guards it.
 type answer struct {
-	asks       single.Work // one question at a time
+	asks       single.Work // one request at a time
 	permission Permission
-	principal  string    // whose token it is, "" if it is not permitted
-	err        error     // of the last question
-	until      time.Time // when it is too old; zero before the first answer
-	refresh    time.Time // when a positive one is asked for again
+	principal  string    // whose token it is, "" without permission
+	err        error     // of the last request
+	until      time.Time // when it expires; zero before the first answer
+	refresh    time.Time // when a positive answer is refreshed
 }
 
-// errBusy is the answer where none of the slots for questions became free in time.
+// errBusy means that no slot for a request became free in time.
 var errBusy = fault.New(fault.Unavailable, "too many questions are under way")
 
-// NewIntrospection returns an Introspection that connects to nothing before it is
-// first asked.
+// NewIntrospection returns an Introspection that connects only when first used.
 func NewIntrospection(config IntrospectionConfig) (*Introspection, error) {
 	switch {
 	case config.BaseURL == "":
@@ -129,7 +128,7 @@ func NewIntrospection(config IntrospectionConfig) (*Introspection, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	kept := transport.New(nil)
-	kept.DisableKeepAlives = false // there may be hundreds of questions a second
+	kept.DisableKeepAlives = false // there may be hundreds of requests a second
 	kept.MaxConnsPerHost = 2*questionsLimit + 2
 	kept.MaxIdleConnsPerHost = kept.MaxConnsPerHost
 	kept.IdleConnTimeout = 10 * time.Second
@@ -149,8 +148,8 @@ func (i *Introspection) work(name string) single.Work {
 	return single.Work{Name: name, Timeout: i.config.Timeout, Log: i.config.Log, OnPanic: i.config.OnPanic}
 }
 
-// Permission says what a token is good for, or why Ory cannot be asked. A caller that
-// disconnects changes nothing for others that wait for the same response.
+// Permission returns what a token permits, or why Ory cannot be asked. A caller that disconnects
+// does not affect others that wait for the same response.
 func (i *Introspection) Permission(ctx context.Context, token string) (Permission, error) {
 	key := sha256.Sum256([]byte(token))
 	i.mu.Lock()
@@ -188,8 +187,8 @@ func (i *Introspection) Permission(ctx context.Context, token string) (Permissio
 }
 
 // Principal returns whose token it is, as a hash of Ory's client_id and sub: the same for all
-// tokens of one client and subject. It answers from the cache, and is "" for a token that
-// [Introspection.Permission] has not just permitted.
+// tokens of one client and subject. It reads only the cache, and returns "" unless
+// [Introspection.Permission] has just permitted the token.
 func (i *Introspection) Principal(token string) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -199,7 +198,7 @@ func (i *Introspection) Principal(token string) string {
 	return ""
 }
 
-// ask starts a question about a token, or joins the one under way. The lock is held.
+// ask starts a request for a token, or joins the running one. The caller holds the lock.
 func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answer, token string) (answered <-chan struct{}) {
 	known, slots := a.permission == Permitted, i.unknown
 	if known {
@@ -230,7 +229,7 @@ func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answe
 		case err == nil:
 			a.permission, a.principal, a.until, a.refresh = told.permission, told.principal, told.until, asked.Add(refreshAfter)
 			if !a.until.After(a.refresh) {
-				a.refresh = a.until // it ends with its token
+				a.refresh = a.until // the answer expires with its token
 			}
 		case known:
 			a.refresh = now.Add(refreshPause)
@@ -238,23 +237,23 @@ func (i *Introspection) ask(ctx context.Context, key [sha256.Size]byte, a *answe
 		if !known && err != nil || !i.room(a, now) {
 			delete(i.answers, key)
 		}
-		before := i.trouble
+		before := i.reason
 		if !errors.Is(err, errBusy) {
-			i.trouble = fault.ReasonOf(err)
+			i.reason = fault.ReasonOf(err)
 		}
-		trouble := i.trouble
+		reason := i.reason
 		i.mu.Unlock()
 		switch {
-		case trouble != "" && trouble != before:
-			i.config.Log.Warn("Ory cannot be asked about tokens", "reason", string(trouble), "detail", fault.Of(err).Detail)
-		case trouble == "" && before != "":
+		case reason != "" && reason != before:
+			i.config.Log.Warn("Ory cannot be asked about tokens", "reason", string(reason), "detail", fault.Of(err).Detail)
+		case reason == "" && before != "":
 			i.config.Log.Info("Ory can be asked about tokens again")
 		}
 	})
 }
 
-// room makes room for an answer, and reports whether there is any. Negative answers never
-// evict others: anyone can produce an unlimited number of them. The lock is held.
+// room makes room for an answer, and reports whether it could. Negative answers never evict others:
+// anyone can produce an unlimited number of them. The caller holds the lock.
 func (i *Introspection) room(a *answer, now time.Time) bool {
 	if len(i.answers) <= answersLimit {
 		return true
@@ -279,7 +278,7 @@ func (i *Introspection) room(a *answer, now time.Time) bool {
 	return true
 }
 
-// gone reports whether nothing more is to be known from an answer.
+// gone reports whether the answer has no more use.
 func (a *answer) gone(now time.Time) bool {
 	if a.permission == Permitted {
 		return now.Sub(a.until) > knownFor
@@ -287,14 +286,14 @@ func (a *answer) gone(now time.Time) bool {
 	return !now.Before(a.until)
 }
 
-// A finding is what Ory's answer about a token means, and until when it holds.
+// A finding is what Ory's response about a token means, and how long it is valid.
 type finding struct {
 	permission Permission
 	until      time.Time
 	principal  string
 }
 
-// introspect asks about a token.
+// introspect sends a request for a token.
 func (i *Introspection) introspect(ctx context.Context, token string, known bool, asked time.Time) (finding, error) {
 	t, err := i.question(ctx, url.Values{"token": {token}})
 	if err != nil {
@@ -302,10 +301,10 @@ func (i *Introspection) introspect(ctx context.Context, token string, known bool
 	}
 	refused := asked.Add(refusedFor)
 	if !t.active {
-		// A Hydra that has lost its database knows no token and says so with a 200. Its
-		// no counts only while it is ready: a sender that is refused does not try again,
-		// and a good event would be lost. Of a token that was good it is asked after the
-		// no; for the others, which may be many, once per TTL.
+		// A Hydra that has lost its database knows no token, and reports that with a 200. A
+		// negative answer counts only while Hydra is ready: a refused sender does not retry, so a
+		// valid event would be lost. For a token that was valid, readiness is checked after the
+		// negative answer; for the others, of which there may be many, once per TTL.
 		since := time.Now()
 		if !known {
 			since = since.Add(-i.config.TTL)
@@ -327,8 +326,8 @@ func (i *Introspection) introspect(ctx context.Context, token string, known bool
 	return finding{permission, refused, ""}, nil
 }
 
-// wildcard asks whether a granted scope such as events.* covers the one that is needed:
-// how Hydra reads it depends on its own configuration (strategies.scope).
+// wildcard asks whether a granted scope such as events.* covers the required one. How Hydra reads
+// it depends on Hydra's own configuration (strategies.scope).
 func (i *Introspection) wildcard(ctx context.Context, token string, principal string, end, asked time.Time) (finding, error) {
 	t, err := i.question(ctx, url.Values{"token": {token}, "scope": {i.config.Scope}})
 	switch {
@@ -340,7 +339,7 @@ func (i *Introspection) wildcard(ctx context.Context, token string, principal st
 	return finding{LacksScope, asked.Add(refusedFor), ""}, nil
 }
 
-// earlier returns the earlier of two times, of which the first may be zero for none.
+// earlier returns the earlier of two times. A zero end means no limit.
 func earlier(end, until time.Time) time.Time {
 	if !end.IsZero() && end.Before(until) {
 		return end
@@ -348,7 +347,7 @@ func earlier(end, until time.Time) time.Time {
 	return until
 }
 
-// complain logs, at most once a minute, that Ory and the function disagree about time.
+// complain logs, at most once a minute, that the clocks of Ory and the function disagree.
 func (i *Introspection) complain(now time.Time) {
 	i.mu.Lock()
 	complain := now.Sub(i.complained) >= time.Minute
@@ -361,7 +360,7 @@ func (i *Introspection) complain(now time.Time) {
 	}
 }
 
-// readySince returns Hydra's readiness, by a question that began at or after since.
+// readySince returns Hydra's readiness from a request that began at or after since.
 func (i *Introspection) readySince(ctx context.Context, since time.Time) error {
 	for {
 		i.mu.Lock()
@@ -387,8 +386,8 @@ func (i *Introspection) readySince(ctx context.Context, since time.Time) error {
 	}
 }
 
-// Check says whether Ory can be asked about tokens at all. It asks about one that is
-// none, at most every 30 s once that has succeeded.
+// Check returns nil if Ory can introspect tokens. It introspects a value that is no token, at most
+// every 30 s after a success.
 func (i *Introspection) Check(ctx context.Context) error {
 	i.mu.Lock()
 	if time.Now().Before(i.usableTill) {
@@ -420,11 +419,10 @@ func (i *Introspection) Check(ctx context.Context) error {
 func (i *Introspection) base() string { return i.api.Servers[0].URL }
 
 // question sends the request of client-go's OAuth2API.IntrospectOAuth2Token, from its
-// configuration. A test compares the two. The call itself is not linked: with it come
-// all of its API's calls, 4.4 MB of binary.
+// configuration. A test compares the two. The call itself is not linked, because it would pull in
+// the whole API, 4.4 MB of binary.
 //
-// The first question asks for no scope: Hydra would say of a token without it that it
-// is inactive.
+// The first request names no scope: Hydra would report a token without that scope as inactive.
 func (i *Introspection) question(ctx context.Context, form url.Values) (introspected, error) {
 	server, err := i.api.ServerURLWithContext(ctx, "OAuth2APIService.IntrospectOAuth2Token")
 	if err != nil {
@@ -437,8 +435,8 @@ func (i *Introspection) question(ctx context.Context, form url.Values) (introspe
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", i.api.UserAgent)
-	// Not sent, but net/http then asks once more where a kept connection turns out to be
-	// closed: a question changes nothing.
+	// This header is not sent, but makes net/http retry once if a kept-alive connection turns out
+	// to be closed: introspection has no side effects.
 	req.Header["X-Idempotency-Key"] = nil
 	resp, err := i.api.HTTPClient.Do(req)
 	if err != nil {

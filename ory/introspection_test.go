@@ -25,18 +25,18 @@ import (
 
 const introspectPath = "/admin/oauth2/introspect"
 
-// hydra plays Ory Hydra's admin API.
+// hydra fakes Ory Hydra's admin API.
 type hydra struct {
 	mu     sync.Mutex
 	answer canned
 	ready  canned
-	asked  int // introspections
+	asked  int // number of introspections
 
 	askedReady int
 	requests   []string
-	hold       chan struct{} // if it is not nil, an introspection waits for it
-	good       string        // tokens that begin so are good, whatever the answer
-	takes      time.Duration // by an introspection
+	hold       chan struct{} // if not nil, introspections wait for it
+	good       string        // tokens with this prefix are active, whatever the response
+	takes      time.Duration // duration of an introspection
 }
 
 const (
@@ -104,7 +104,7 @@ func introspection(base string, logs *servertest.Logs) *ory.Introspection {
 	return i
 }
 
-// permission asks about the token "canary".
+// permission asks for the permission of the token "canary".
 func permission(t *testing.T, i *ory.Introspection) (ory.Permission, fault.Reason) {
 	t.Helper()
 	p, err := i.Permission(t.Context(), "canary")
@@ -169,8 +169,8 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
-// TestIntrospectionIsClientGosOwn compares what is sent, and what is understood, with
-// the call of client-go that is not linked into the function.
+// TestIntrospectionIsClientGosOwn compares our requests and our reading of responses with
+// client-go's call, which is not linked into the function.
 func TestIntrospectionIsClientGosOwn(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -184,7 +184,7 @@ func TestIntrospectionIsClientGosOwn(t *testing.T) {
 	is.NoErr(err)
 	is.Equal(len(played.requests), 2)
 	ours := played.requests[0]
-	theirs := strings.Replace(played.requests[1], "Connection: close\r\n", "", 1) // ours is kept
+	theirs := strings.Replace(played.requests[1], "Connection: close\r\n", "", 1) // our connection is kept alive
 	is.Equal(ours, theirs)
 }
 
@@ -215,13 +215,13 @@ func TestIntrospectionOfAServerThatFails(t *testing.T) {
 				is.Equal(reason, test.want)
 			}
 			is.Equal(strings.Count(logs.String(), "cannot be asked"), 1)
-			is.Equal(i.Answers(), 0) // no answer, nothing to keep
+			is.Equal(i.Answers(), 0) // an error is not cached
 		})
 	}
 }
 
-// TestIntrospectionOnKeptConnections: hundreds a second need no connection each, and
-// one that the server has closed meanwhile is no failure.
+// TestIntrospectionOnKeptConnections checks that hundreds of requests a second share connections,
+// and that a connection which the server has closed causes no failure.
 func TestIntrospectionOnKeptConnections(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -252,8 +252,8 @@ func TestIntrospectionOnKeptConnections(t *testing.T) {
 	}
 }
 
-// memory connects an Introspection to a played Hydra without a network, for tests on
-// a clock of their own.
+// memory connects an Introspection to a fake Hydra without a network, for tests in a synctest
+// bubble.
 func (h *hydra) memory(t *testing.T) *ory.Introspection {
 	i := introspection("http://hydra.test", new(servertest.Logs))
 	closeIdle := ory.Dial(i, func() net.Conn {
@@ -278,8 +278,7 @@ func (h *hydra) memory(t *testing.T) *ory.Introspection {
 	return i
 }
 
-// TestAnswersAreKept asks twice a second, and counts the questions that reach Hydra in
-// two minutes.
+// TestAnswersAreKept asks twice a second for two minutes, and counts the requests that reach Hydra.
 func TestAnswersAreKept(t *testing.T) {
 	for _, test := range []struct {
 		when      string
@@ -324,9 +323,9 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
 			_, err := i.Permission(impatient, "canary")
-			is.Equal(fault.ReasonOf(err), fault.Timeout) // who leaves has no answer
+			is.Equal(fault.ReasonOf(err), fault.Timeout) // a caller that leaves gets no answer
 		})
-		synctest.Wait() // until he has asked
+		synctest.Wait() // until its request has started
 		for range 100 {
 			waiting.Go(func() {
 				p, err := i.Permission(t.Context(), "canary")
@@ -335,7 +334,7 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		leave() // he asked first, and the others still get theirs
+		leave() // the first caller leaves; the others still get their answer
 		synctest.Wait()
 		close(h.hold)
 		waiting.Wait()
@@ -343,7 +342,7 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 	})
 }
 
-// TestQuestionsAreBounded in their number under way and in their answers that are cached.
+// TestQuestionsAreBounded checks the limits on running requests and on cached answers.
 func TestQuestionsAreBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("thousands of questions under the race detector; make e2e runs it")
@@ -368,7 +367,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 		_, err = i.Permission(t.Context(), "good")
 		is.NoErr(err)
 		h.set(canned{200, inactive}, canned{200, oryReady})
-		for n := range 5000 { // within their 2 s: the clock does not move
+		for n := range 5000 { // within their 2 s, because the clock does not advance
 			_, err := i.Permission(t.Context(), fmt.Sprint("bad", n))
 			is.NoErr(err)
 		}
@@ -377,10 +376,10 @@ func TestQuestionsAreBounded(t *testing.T) {
 		p, err := i.Permission(t.Context(), "good")
 		is.NoErr(err)
 		is.Equal(p, ory.Permitted)
-		is.Equal(h.questions(), before) // bad ones have not pushed it out
+		is.Equal(h.questions(), before) // negative answers did not evict it
 
 		h.set(canned{200, goodToken}, canned{200, oryReady})
-		_, err = i.Permission(t.Context(), "newcomer") // a good one finds room
+		_, err = i.Permission(t.Context(), "newcomer") // a positive one finds room
 		is.NoErr(err)
 		before = h.questions()
 		_, err = i.Permission(t.Context(), "newcomer")
@@ -388,7 +387,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 		is.Equal(h.questions(), before)
 		is.Equal(i.Answers(), 4096)
 
-		time.Sleep(3 * time.Second) // which ends the bad ones; the good ones are known for longer
+		time.Sleep(3 * time.Second) // negative answers expire; positive ones stay known longer
 		_, err = i.Permission(t.Context(), "last")
 		is.NoErr(err)
 		is.True(i.Answers() < 1100)
@@ -400,11 +399,12 @@ func TestQuestionsAreBounded(t *testing.T) {
 		}
 		_, err = i.Permission(t.Context(), "worst")
 		is.NoErr(err)
-		is.Equal(i.Answers(), 4096) // and not the known ones besides
+		is.Equal(i.Answers(), 4096) // without exceeding the limit
 	})
 }
 
-// TestAGoodAnswerIsUsedWhileItIsRefreshed, by a Hydra that hangs as well, until it ends.
+// TestAGoodAnswerIsUsedWhileItIsRefreshed checks that a positive answer is used until it expires,
+// even if Hydra hangs.
 func TestAGoodAnswerIsUsedWhileItIsRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -420,15 +420,15 @@ func TestAGoodAnswerIsUsedWhileItIsRefreshed(t *testing.T) {
 			is.NoErr(err)
 			is.Equal(p, ory.Permitted)
 		}
-		is.True(h.questions() > 3 && h.questions() < 10) // one each time the last has failed
+		is.True(h.questions() > 3 && h.questions() < 10) // one after each failure
 		_, err = i.Permission(t.Context(), "good")
 		is.Equal(fault.ReasonOf(err), fault.Timeout)
 		close(h.hold)
 	})
 }
 
-// TestAFloodOfUnknownTokens neither holds up known tokens, nor keeps new good ones out,
-// nor asks for more of Hydra's readiness than once per TTL.
+// TestAFloodOfUnknownTokens checks that a flood of unknown tokens does not delay known ones or shut
+// out new valid ones, and that Hydra's readiness is requested at most once per TTL.
 func TestAFloodOfUnknownTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -452,7 +452,7 @@ func TestAFloodOfUnknownTokens(t *testing.T) {
 			p, err := i.Permission(t.Context(), "good")
 			is.NoErr(err)
 			is.Equal(p, ory.Permitted)
-			is.Equal(time.Since(asked), time.Duration(0)) // always from memory
+			is.Equal(time.Since(asked), time.Duration(0)) // always from the cache
 			p, err = i.Permission(t.Context(), fmt.Sprint("good and new ", n))
 			is.NoErr(err)
 			is.Equal(p, ory.Permitted)

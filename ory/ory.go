@@ -1,10 +1,9 @@
-// Package ory is the function's client of an Ory server: it asks Hydra what an access
-// token is good for, and gives features what they need to call any of the server's APIs.
+// Package ory is the function's client for an Ory server: it asks Hydra what an access token
+// permits, and gives features what they need to call any of the server's APIs.
 //
-// Nothing connects before the first use, and every error has a reason that package
-// checks can show.
+// Nothing connects before the first use, and every error has a reason that package checks can show.
 //
-// What does not belong here: HTTP handlers, events, and the environment.
+// This package does not deal with HTTP handlers, events, or the environment.
 package ory
 
 import (
@@ -22,24 +21,24 @@ import (
 	api "github.com/ory/client-go"
 )
 
-// redirectLimit is how many redirects on the same host are followed. Kratos'
-// admin port answers with one.
+// redirectLimit is how many redirects on the same host are followed. Kratos' admin port redirects
+// once.
 const redirectLimit = 3
 
-// Config is all that a [Client] knows of its server.
+// Config configures a [Client].
 type Config struct {
-	BaseURL string // may have a path prefix and trailing slashes; there is no default
+	BaseURL string // may have a path prefix and trailing slashes; no default
 }
 
-// A Client asks one Ory server: Hydra, Kratos, Keto, or Oathkeeper's API port.
+// A Client sends requests to one Ory server: Hydra, Kratos, Keto, or Oathkeeper's API port.
 type Client struct {
 	base string
 
 	building sync.Mutex
-	built    *api.Configuration // nil until first asked, and after a failure that a new client may heal
+	built    *api.Configuration // nil before the first request, and after a failure that a new client may fix
 }
 
-// New returns a client that connects to nothing before it is first used.
+// New returns a client that connects only when first used.
 func New(config Config) (*Client, error) {
 	if config.BaseURL == "" {
 		return nil, errors.New("ory: a base URL must be given")
@@ -47,13 +46,13 @@ func New(config Config) (*Client, error) {
 	return &Client{base: strings.TrimRight(config.BaseURL, "/")}, nil
 }
 
-// Configuration returns what the client asks with, and builds it if there is none: a
-// feature makes client-go's client of it, with its NewAPIClient. It knows our server
-// only, has no proxy, reads at most 64 KiB of a response and follows no redirect to
-// another host. client-go's own default is Ory's public network and no deadline.
+// Configuration returns the client's configuration, and builds it if necessary. A feature passes it
+// to client-go's NewAPIClient. It knows only our server, uses no proxy, reads at most 64 KiB of a
+// response and follows no redirect to another host. client-go's default is Ory's public network
+// without a timeout.
 //
-// The API client itself is not made here: the function has no use for it, and the
-// calls that it brings are 4.4 MB of binary.
+// The API client itself is not built here: the function does not use it, and its calls add 4.4 MB
+// of binary.
 func (c *Client) Configuration() *api.Configuration {
 	c.building.Lock()
 	defer c.building.Unlock()
@@ -66,12 +65,12 @@ func (c *Client) Configuration() *api.Configuration {
 func newConfiguration(base string, next *http.Transport) *api.Configuration {
 	c := api.NewConfiguration()
 	c.Servers = api.ServerConfigurations{{URL: base}}
-	c.OperationServers = nil // else some calls go to Ory's public network, whatever Servers says
+	c.OperationServers = nil // otherwise some calls go to Ory's public network, whatever Servers says
 	c.HTTPClient = &http.Client{Transport: transport.Bounded{Next: next}, CheckRedirect: sameHost}
 	return c
 }
 
-// Ready asks for the server's own readiness: GET {base}/health/ready is 200 and
+// Ready checks the server's own readiness: GET {base}/health/ready must return 200 and
 // {"status":"ok"}. The newest client-go has no call for it.
 func (c *Client) Ready(ctx context.Context) error {
 	err := ready(ctx, c.Configuration().HTTPClient, c.base+"/health/ready")
@@ -110,7 +109,7 @@ func ready(ctx context.Context, client *http.Client, url string) error {
 	return nil
 }
 
-// sameHost follows up to redirectLimit redirects that stay on scheme, host and port.
+// sameHost follows up to redirectLimit redirects that keep scheme, host and port.
 func sameHost(next *http.Request, via []*http.Request) error {
 	switch first := via[0].URL; {
 	case len(via) > redirectLimit:

@@ -101,7 +101,7 @@ func TestOryRedirects(t *testing.T) {
 	defer other.Close()
 	for _, test := range []struct {
 		when string
-		to   func(self string, hop int) string // where the nth answer points; "" is ready
+		to   func(self string, hop int) string // target of the nth redirect; "" means ready
 		want fault.Reason
 	}{
 		{"Kratos' admin port", func(_ string, hop int) string {
@@ -155,7 +155,7 @@ func TestOryClientKnowsNoPublicNetwork(t *testing.T) {
 	is.Equal(len(config.Servers), 1)
 	is.Equal(len(config.OperationServers), 0)
 	is.True(config.HTTPClient != http.DefaultClient)
-	is.Equal(check.Configuration(), config) // the same one
+	is.Equal(check.Configuration(), config) // the same configuration
 
 	version, _, err := api.NewAPIClient(config).MetadataAPI.GetVersion(t.Context()).Execute() // as a feature would
 	is.NoErr(err)

@@ -16,16 +16,16 @@ import (
 	"coffeebuddy/internal/transport"
 )
 
-// OutgoingConfig is what an [Outgoing] gets its tokens with.
+// OutgoingConfig configures an [Outgoing].
 type OutgoingConfig struct {
 	// TokenURL is Hydra's public token endpoint. There is no default.
 	TokenURL string
 
-	// Credentials returns the OAuth2 client's id and secret. It is asked before each
-	// token, so that they rotate without a restart. There is no default.
+	// Credentials returns the OAuth2 client's id and secret. It is called before each token
+	// request, so that they rotate without a restart. There is no default.
 	Credentials func(context.Context) (id, secret string, err error)
 
-	Log     *slog.Logger // nil discards
+	Log     *slog.Logger // nil discards logs
 	OnPanic func()       // counts panics; nil counts none
 }
 
@@ -36,7 +36,7 @@ type Outgoing struct {
 	client *http.Client // for the token endpoint
 }
 
-// NewOutgoing returns an Outgoing that connects to nothing before the first call.
+// NewOutgoing returns an Outgoing that connects only on the first call.
 func NewOutgoing(config OutgoingConfig) (*Outgoing, error) {
 	switch u, err := url.Parse(config.TokenURL); {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil:
@@ -55,27 +55,27 @@ func NewOutgoing(config OutgoingConfig) (*Outgoing, error) {
 	}}, nil
 }
 
-// A Target is what an HTTP client of [Outgoing.Client] calls.
+// A Target is what an HTTP client from [Outgoing.Client] calls.
 type Target struct {
-	// BaseURL is all that is called: its scheme, host and port, and what is at or below
-	// its path. There is no default.
+	// BaseURL limits the requests: its scheme, host and port, and paths at or below its own. There
+	// is no default.
 	BaseURL string
 
-	Scopes    []string          // that the token asks for, if any
-	Audience  string            // that the token asks for, if any
-	Transport http.RoundTripper // of the calls; nil is a transport without a proxy
+	Scopes    []string          // requested for the token; optional
+	Audience  string            // requested for the token; optional
+	Transport http.RoundTripper // for the calls; nil means a transport without a proxy
 }
 
-// Client returns an http.Client for a target. The token is fetched at the first call,
-// once for all who wait for it, fetched again at two thirds of its life beside a call, and
-// after a 401, once. It goes nowhere but to the target: any other request is an error, and
-// so is a redirect to elsewhere.
+// Client returns an http.Client for a target. The token is requested on the first call, once for
+// all concurrent callers. It is replaced at two thirds of its lifetime in the background of a call,
+// and once after a 401. The token is sent only to the target: any other request fails, and so does
+// a redirect elsewhere.
 //
-// Each call has the deadline of its context alone. That Hydra gives no token is an error
-// of the call, with its reason. After a 401 a request is sent again if its body can be
-// (http.NewRequest sees to that for the usual readers).
+// Each call's only deadline is that of its context. If Hydra issues no token, the call fails with
+// the reason. After a 401 a request is retried if its body can be resent (http.NewRequest sees to
+// that for the usual readers).
 //
-// A nil Outgoing is that of a function without an OAuth2 client: Client is an error.
+// A nil Outgoing stands for a function without an OAuth2 client: Client returns an error.
 func (o *Outgoing) Client(target Target) (*http.Client, error) {
 	if o == nil {
 		return nil, errors.New("ory: there is no OAuth2 client to call others with: COFFEEBUDDY_OAUTH_CLIENT is not set")
@@ -91,7 +91,7 @@ func (o *Outgoing) Client(target Target) (*http.Client, error) {
 	next := target.Transport
 	if next == nil {
 		direct := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // net/http's own
-		direct.Proxy = nil                                        // it would see the token of a plain http target
+		direct.Proxy = nil                                        // a proxy would see the token for a plain http target
 		next = direct
 	}
 	c := &caller{
@@ -104,7 +104,7 @@ func (o *Outgoing) Client(target Target) (*http.Client, error) {
 	return &http.Client{Transport: c, CheckRedirect: c.redirect}, nil
 }
 
-// A caller sends requests to one target, with its token.
+// A caller sends requests with a token to one target.
 type caller struct {
 	base   *url.URL
 	next   http.RoundTripper
@@ -140,7 +140,7 @@ func (c *caller) RoundTrip(req *http.Request) (*http.Response, error) {
 	if token, err = c.tokens.get(req.Context()); err != nil {
 		return resp, nil //nolint:nilerr // the response is there
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // so that its connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // so that the connection can be reused
 	_ = resp.Body.Close()
 	return c.next.RoundTrip(with(req, body, token))
 }
@@ -156,7 +156,8 @@ func (c *caller) token(req *http.Request) (string, error) {
 	return token, nil
 }
 
-// with returns a request with a token. A RoundTripper must not change the caller's.
+// with returns a copy of a request with a token. A RoundTripper must not change the caller's
+// request.
 func with(req *http.Request, body io.ReadCloser, token string) *http.Request {
 	sent := req.Clone(req.Context())
 	sent.Body = body
@@ -164,7 +165,7 @@ func with(req *http.Request, body io.ReadCloser, token string) *http.Request {
 	return sent
 }
 
-// covers reports whether a request is for the target.
+// covers reports whether a request is within the target.
 func (c *caller) covers(req *http.Request) bool {
 	u := req.URL
 	if !strings.EqualFold(u.Scheme, c.base.Scheme) || !strings.EqualFold(u.Hostname(), c.base.Hostname()) ||
@@ -176,7 +177,7 @@ func (c *caller) covers(req *http.Request) bool {
 	return base == "" || path == base || strings.HasPrefix(path, base+"/")
 }
 
-// redirect follows what net/http follows, within the target.
+// redirect follows the redirects that net/http follows, if they stay within the target.
 func (c *caller) redirect(next *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) >= 10:
@@ -187,8 +188,8 @@ func (c *caller) redirect(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// plain reports whether all servers read the path alike: no segment is a dot segment, and
-// no slash is written otherwise.
+// plain reports whether all servers interpret the path in the same way: it has no dot segments and
+// no encoded slashes.
 func plain(u *url.URL) bool {
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		if segment == "." || segment == ".." || strings.HasPrefix(segment, "..;") || strings.HasPrefix(segment, ".;") {
@@ -214,7 +215,7 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// waitFor waits for a moment, and reports whether it came before ctx ended.
+// waitFor waits until a time, and reports whether it came before ctx ended.
 func waitFor(ctx context.Context, at time.Time) bool {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()

@@ -21,18 +21,18 @@ import (
 	"github.com/matryer/is"
 )
 
-// An issuer plays Hydra's token endpoint and, at other paths, what is called with its
-// tokens. It is a transport, so that a test can have a clock of its own.
+// An issuer fakes Hydra's token endpoint and, on other paths, the called service. It is a
+// transport, so that a test can run in a synctest bubble.
 type issuer struct {
 	life    time.Duration
 	secret  string
 	takes   time.Duration
-	answer  canned // of the token endpoint, if it has a status
-	refuses bool   // every token
+	answer  canned // response of the token endpoint, if it has a status
+	refuses bool   // refuses every token
 
 	mu     sync.Mutex
 	forms  []string
-	tokens map[string]time.Time // until when they live
+	tokens map[string]time.Time // expiry of each token
 	calls  []string
 	bodies []string
 }
@@ -129,7 +129,7 @@ func (i *issuer) outgoing(t *testing.T, secret func() (string, error)) (*http.Cl
 	return client, logs
 }
 
-// get calls within a deadline, and returns the status, or the reason why there is none.
+// get sends a request with a timeout, and returns the status, or the reason for an error.
 func get(t *testing.T, client *http.Client, url string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -176,8 +176,8 @@ func TestTokenIsFetchedOnFirstUseAndOnceForAll(t *testing.T) {
 	})
 }
 
-// TestTokenIsFetchedAgain at two thirds of its life, beside the call, with the secret of
-// that moment; an unused one is not.
+// TestTokenIsFetchedAgain checks that a token in use is replaced at two thirds of its lifetime, in
+// the background of a call and with the current secret, and that an unused token is not.
 func TestTokenIsFetchedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -189,7 +189,7 @@ func TestTokenIsFetchedAgain(t *testing.T) {
 			switch since := time.Since(began); {
 			case since > 31*time.Minute:
 				secret = "canary2"
-			case since > 30*time.Minute: // Hydra has the new one before Vault does
+			case since > 30*time.Minute: // Hydra gets the new secret before Vault does
 				i.set(func() { i.secret = "canary2" })
 			}
 			asked := time.Now()
@@ -211,10 +211,10 @@ func TestCallAfterA401(t *testing.T) {
 		i := &issuer{life: time.Hour, secret: "canary"}
 		client, _ := i.outgoing(t, always("canary"))
 		is.Equal(get(t, client, target), "200")
-		i.set(func() { i.tokens = nil }) // Hydra has lost its database
+		i.set(func() { i.tokens = nil }) // Hydra lost its database
 		is.Equal(get(t, client, target), "200")
 		is.Equal(i.fetches(), 2)
-		is.Equal(i.bodies, []string{"body", "body"}) // sent again, whole
+		is.Equal(i.bodies, []string{"body", "body"}) // resent in full
 
 		time.Sleep(time.Minute)
 		i.set(func() { i.refuses = true })
@@ -222,7 +222,7 @@ func TestCallAfterA401(t *testing.T) {
 			is.Equal(get(t, client, target), "401")
 			time.Sleep(time.Second)
 		}
-		is.True(i.fetches() < 30) // a callee that refuses every token costs few of them
+		is.True(i.fetches() < 30) // a service that refuses every token causes few token requests
 
 		i.set(func() { i.refuses = false })
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, io.MultiReader(strings.NewReader("once")))
@@ -232,13 +232,13 @@ func TestCallAfterA401(t *testing.T) {
 		resp, err := client.Do(req)
 		is.NoErr(err)
 		resp.Body.Close()
-		is.Equal(resp.StatusCode, 401) // its body cannot be sent again
+		is.Equal(resp.StatusCode, 401) // its body cannot be resent
 		is.Equal(get(t, client, target), "200")
 	})
 }
 
-// TestHydraIsAway is an error that says so, before the caller's deadline, and no longer
-// than Hydra is.
+// TestHydraIsAway checks that a call fails with the reason before its deadline, and only while
+// Hydra is unavailable.
 func TestHydraIsAway(t *testing.T) {
 	for _, test := range []struct {
 		answer canned
@@ -266,12 +266,12 @@ func TestHydraIsAway(t *testing.T) {
 				is.Equal(get(t, client, target), test.want)
 				is.True(time.Since(asked) < 2*time.Second)
 			}
-			is.True(i.fetches() <= 250) // two a second, each tried in two ways
+			is.True(i.fetches() <= 250) // two a second, each tried with both authentication styles
 			is.Equal(strings.Count(logs.String(), "no access token"), 1)
 			is.True(strings.Contains(logs.String(), test.log))
 			is.True(!strings.Contains(logs.String(), "canary"))
 			i.set(func() { i.answer = canned{} })
-			is.Equal(get(t, client, target), "200") // at once
+			is.Equal(get(t, client, target), "200") // immediately
 			is.Equal(strings.Count(logs.String(), "again"), 1)
 		})
 	}
@@ -285,7 +285,7 @@ func TestHydraHangs(t *testing.T) {
 		asked := time.Now()
 		is.Equal(get(t, client, target), "timeout")
 		is.Equal(time.Since(asked), 2*time.Second) // the caller's deadline
-		time.Sleep(time.Minute)                    // until the fetch has ended, too
+		time.Sleep(time.Minute)                    // lets the fetch end too
 	})
 }
 
@@ -303,7 +303,8 @@ func TestCredentialsThatCannotBeRead(t *testing.T) {
 	})
 }
 
-// TestTokenGoesNowhereElse, neither by a request nor by a redirect.
+// TestTokenGoesNowhereElse checks that neither a request nor a redirect sends the token outside the
+// target.
 func TestTokenGoesNowhereElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -315,7 +316,7 @@ func TestTokenGoesNowhereElse(t *testing.T) {
 			"http://other.test/api/..%2fx", "http://other.test/api/%2E./x", `http://other.test/api/..\x`, "http://other.test/api/..;/x",
 			"http://other.test/api/%252e%252e/x", "http://user@other.test/api/x", "http://other.test@evil.test/api/x",
 		}
-		for _, url := range append(elsewhere, "http://other.test/x/../api") { // of a redirect, net/http makes /api of it
+		for _, url := range append(elsewhere, "http://other.test/x/../api") { // net/http cleans the path of a redirect to /api
 			is.Equal(get(t, client, url), "not sent") // url
 		}
 		is.Equal(len(i.calls)+i.fetches(), 0)
@@ -342,7 +343,7 @@ func escape(text string) string {
 	return strings.NewReplacer("%", "%25", "&", "%26", "?", "%3F", "#", "%23", ";", "%3B").Replace(text)
 }
 
-// TestTokenEndpointThatRedirects gets no secret there.
+// TestTokenEndpointThatRedirects checks that a redirect of the token endpoint gets no secret.
 func TestTokenEndpointThatRedirects(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

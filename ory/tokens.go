@@ -18,22 +18,22 @@ import (
 )
 
 const (
-	// fetchTimeout is the deadline of one fetch, the read of the credentials included. A
-	// call waits for it no longer than its own deadline.
+	// fetchTimeout is the timeout of one fetch, including the read of the credentials. A call waits
+	// no longer than its own deadline.
 	fetchTimeout = 5 * time.Second
 
-	// fetchPause is the pause after a fetch that failed, where calls wait for a token, and
-	// the first one where the old token is still good; that one doubles up to refetchMax.
+	// fetchPause is the pause after a failed fetch while calls wait for a token. If the old token
+	// is still valid, it is the first pause, and doubles up to refetchMax.
 	fetchPause = 500 * time.Millisecond
 	refetchMax = 15 * time.Second
 
-	// refusedPause is the first pause after a fresh token that was answered with 401 as
-	// well; it doubles up to refusedMax. Meanwhile a 401 is only a 401.
+	// refusedPause is the first pause after a fresh token also got a 401; it doubles up to
+	// refusedMax. During the pause a 401 causes no fetch.
 	refusedPause = time.Second
 	refusedMax   = 30 * time.Second
 )
 
-// tokens are the access tokens of one target: the one in use, and the fetch of the next.
+// tokens holds the access tokens for one target: the current one, and the fetch of the next.
 type tokens struct {
 	outgoing *Outgoing
 	scopes   []string
@@ -45,15 +45,15 @@ type tokens struct {
 	expires  time.Time // zero: Hydra did not say
 	refresh  time.Time
 	err      error     // of the last fetch
-	next     time.Time // no fetch before
+	next     time.Time // earliest time of the next fetch
 	pause    time.Duration
-	failing  fault.Reason // as was logged
-	patience time.Time    // no fetch for a 401 before
+	failing  fault.Reason // the reason that was logged
+	pauseEnd time.Time    // earliest time of the next fetch for a 401
 	refusals time.Duration
 }
 
-// get returns the token of the moment. Where there is none it waits for a fetch that
-// began after it was asked, so that its error is of now.
+// get returns the current token. If there is none, it waits for a fetch that began after the call
+// to get, so that its error is current.
 func (t *tokens) get(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	if now := time.Now(); t.good(now) {
@@ -84,8 +84,8 @@ func (t *tokens) get(ctx context.Context) (string, error) {
 	return "", t.err
 }
 
-// last returns why there was no token when ctx ended: the error of the last fetch says
-// more than that of ctx.
+// last returns why there was no token when ctx ended. The last fetch's error says more than that of
+// ctx.
 func last(ctx context.Context, err error) error {
 	if err != nil {
 		return err
@@ -93,32 +93,31 @@ func last(ctx context.Context, err error) error {
 	return fault.Of(ctx.Err())
 }
 
-// good reports whether the token can be used at now. The lock is held.
+// good reports whether the token can be used at the given time. The caller holds the lock.
 func (t *tokens) good(now time.Time) bool {
 	return t.token != "" && (t.expires.IsZero() || now.Before(t.expires))
 }
 
-// refused takes in that a token was answered with 401, and reports whether to try with
-// another one.
+// refused records that a token got a 401, and reports whether to retry with another one.
 func (t *tokens) refused(token string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	switch {
 	case token != t.token:
-		return true // there is another one already
-	case now.Before(t.patience):
+		return true // there is already another token
+	case now.Before(t.pauseEnd):
 		return false
-	case now.Sub(t.patience) > refusedMax:
+	case now.Sub(t.pauseEnd) > refusedMax:
 		t.refusals = 0
 	}
 	t.refusals = min(max(2*t.refusals, refusedPause), refusedMax)
-	t.patience = now.Add(t.refusals)
+	t.pauseEnd = now.Add(t.refusals)
 	t.token, t.next = "", time.Time{}
 	return true
 }
 
-// fetch starts a fetch, or joins the one under way. The lock is held.
+// fetch starts a fetch, or joins the running one. The caller holds the lock.
 func (t *tokens) fetch(ctx context.Context) (fetched <-chan struct{}) {
 	var (
 		token *oauth2.Token
@@ -156,7 +155,7 @@ func (t *tokens) fetch(ctx context.Context) (fetched <-chan struct{}) {
 	})
 }
 
-// token asks the token endpoint. The texts of oauth2's errors quote its response.
+// token requests a token. The texts of oauth2's errors quote the response, so they are not used.
 func (o *Outgoing) token(ctx context.Context, scopes []string, audience string) (*oauth2.Token, error) {
 	id, secret, err := o.config.Credentials(ctx)
 	if err != nil {
@@ -182,8 +181,8 @@ func (o *Outgoing) token(ctx context.Context, scopes []string, audience string) 
 	return token, nil
 }
 
-// refusal says why there is no token, by the error codes of RFC 6749, section 5.2, and
-// Hydra's.
+// refusal returns why there is no token, based on the error codes of RFC 6749, section 5.2, and
+// Hydra's own.
 func refusal(err *oauth2.RetrieveError) error {
 	switch err.ErrorCode {
 	case "invalid_client":

@@ -10,7 +10,7 @@ import (
 	"coffeebuddy/vault"
 )
 
-// A feature reads a secret at each use: its token is the one of that moment.
+// A feature reads a secret on each use, so that it always uses the current token.
 func ExampleClient_Read() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/team/kv/data/coffeebuddy/menu" && r.Header.Get("X-Vault-Token") == "hvs.example" {
@@ -28,8 +28,8 @@ func ExampleClient_Read() {
 	// Output: espresso <nil>
 }
 
-// Credentials that Vault makes are asked for at each use, too. Refused says that the
-// database does not know them any more.
+// Dynamic credentials are also requested on each use. Refused reports that the database no longer
+// accepts them.
 func ExampleClient_Lease() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"lease_id":"database/creds/orders/1","lease_duration":3600,"renewable":true,

@@ -8,8 +8,8 @@ import (
 	"coffeebuddy/internal/transport"
 )
 
-// Dial makes a client connect by dial, for tests on a clock of their own: a real socket
-// would stop that clock.
+// Dial makes a client connect with dial, for tests in a synctest bubble: a real socket would stop
+// the bubble's clock.
 func Dial(c *Client, dial func() net.Conn) {
 	clients, err := c.clients()
 	if err != nil {

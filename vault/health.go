@@ -10,8 +10,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// Health asks sys/health, without token and namespace: Vault is initialized, unsealed
-// and not inactive. A standby or a performance standby is fine: it forwards requests.
+// Health checks sys/health, without a token or namespace: Vault must be initialized, unsealed and
+// not inactive. A standby or a performance standby is healthy: it forwards requests.
 func (c *Client) Health(ctx context.Context) error {
 	clients, err := c.clients()
 	if err != nil {
@@ -20,9 +20,8 @@ func (c *Client) Health(ctx context.Context) error {
 	return c.heal(health(ctx, clients.anonymous))
 }
 
-// health judges by the JSON, whatever the status: the query asks Vault for 200 in every
-// state, so that a proxy in between lets the JSON through, but a proxy may also have
-// dropped the query.
+// health judges by the JSON, whatever the status. The query asks Vault for 200 in every state, so
+// that a proxy passes the JSON on; but a proxy may also drop the query.
 //
 // The order is that of Vault's own handler.
 func health(ctx context.Context, client *api.Client) error {

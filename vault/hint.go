@@ -11,10 +11,10 @@ import (
 	"coffeebuddy/internal/transport"
 )
 
-// hintFor is how long a hint is remembered: a read that fails is tried again and again.
+// hintFor is how long a hint is cached, because a failing read is retried again and again.
 const hintFor = time.Minute
 
-// hint is what a secret that cannot be read most likely has wrong with it.
+// hint is the most likely cause of a secret that cannot be read.
 type hint struct {
 	kv     KV
 	status int
@@ -22,15 +22,15 @@ type hint struct {
 	until  time.Time
 }
 
-// notFound is ErrNotFound with what it most likely means.
+// notFound is ErrNotFound with its most likely cause.
 type notFound struct{ error }
 
 func (n notFound) Unwrap() error        { return n.error }
 func (n notFound) Is(target error) bool { return target == ErrNotFound }
 
-// refused returns the error of a read of a secret that Vault answered with 403 or 404.
-// The mistakes about where a secret is look alike in that answer, so Vault is asked what
-// is mounted there, as its own tools do. Nothing of what it says is in the error.
+// refused returns the error for a secret whose read Vault answered with 403 or 404. Different
+// mistakes in a secret's path lead to the same response, so this asks Vault what is mounted there,
+// as Vault's own tools do. The error contains nothing from Vault's response.
 func (c *Client) refused(ctx context.Context, kv KV, resp response) error {
 	now := time.Now()
 	c.state.Lock()
@@ -48,7 +48,7 @@ func (c *Client) refused(ctx context.Context, kv KV, resp response) error {
 	return fault.New(fault.Denied, h.text)
 }
 
-// guess returns a text from a closed list.
+// guess returns a hint from a closed list.
 func (c *Client) guess(ctx context.Context, kv KV, resp response, limited bool) string {
 	switch {
 	case resp.destroyed():
@@ -60,7 +60,7 @@ func (c *Client) guess(ctx context.Context, kv KV, resp response, limited bool) 
 	if resp.status == http.StatusNotFound {
 		general = ErrNotFound.(*fault.Error).Detail //nolint:errorlint // it is what it was made as
 	}
-	if limited { // asking spends a use
+	if limited { // the request would use up one of the token's uses
 		return general
 	}
 	mounted, err := c.mounted(ctx, kv)
@@ -81,7 +81,7 @@ func (c *Client) guess(ctx context.Context, kv KV, resp response, limited bool) 
 	return "the mount is right, and there is no such secret in it, or it was deleted"
 }
 
-// mount is what Vault says is mounted at a path.
+// mount describes what Vault has mounted at a path.
 type mount struct {
 	Path    string `json:"path"`
 	Type    string `json:"type"`
@@ -90,8 +90,7 @@ type mount struct {
 	} `json:"options"`
 }
 
-// mounted asks what is mounted at a secret's path; its Path is empty where Vault says
-// nothing.
+// mounted asks Vault what is mounted at a secret's path. Path is empty if Vault does not tell.
 func (c *Client) mounted(ctx context.Context, kv KV) (mount, error) {
 	client, _, err := c.use(ctx)
 	if err != nil {

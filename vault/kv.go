@@ -11,26 +11,26 @@ import (
 	"coffeebuddy/internal/transport"
 )
 
-// A KV names a secret, or one value of it, in a secrets engine of the type KV, version 2.
+// A KV names a secret, or one value in it, in a KV version 2 secrets engine.
 type KV struct {
-	Mount string // where the engine is mounted, such as secret
-	Path  string // of the secret in it, such as coffeebuddy/slack
-	Key   string // of the value in the secret; "" for all of it
+	Mount string // mount path of the engine, such as secret
+	Path  string // path of the secret in the engine, such as coffeebuddy/slack
+	Key   string // key of the value in the secret; "" for the whole secret
 }
 
-// ErrNotFound is the error that Vault has no such secret, or no such version of it any more.
+// ErrNotFound means that Vault does not have the secret, or no longer has that version of it.
 var ErrNotFound = fault.New(fault.Misconfigured, "Vault has no such secret, or it was deleted")
 
-// Read returns the newest version of a value, with the function's token. The text of its
-// error holds nothing of the response. Its reason is denied for a token or a policy that
-// does not allow it, misconfigured for what is not there.
+// Read returns the newest version of a value, using the function's token. Its error contains
+// nothing from the response. The error's reason is denied if the token or a policy does not allow
+// the read, and misconfigured if the secret or value does not exist.
 func (c *Client) Read(ctx context.Context, kv KV) (string, error) {
 	value, _, err := c.ReadVersion(ctx, kv, 0)
 	return value, err
 }
 
-// ReadVersion is [Client.Read] for one version of the secret, 0 for the newest. It also
-// returns which version that is.
+// ReadVersion is like [Client.Read] for one version of the secret, 0 for the newest. It also
+// returns the version that it read.
 func (c *Client) ReadVersion(ctx context.Context, kv KV, version int) (string, int, error) {
 	values, version, err := c.secret(ctx, kv, version)
 	if err != nil {
@@ -56,8 +56,8 @@ func (c *Client) ReadVersion(ctx context.Context, kv KV, version int) (string, i
 	return "", 0, fault.New(fault.Misconfigured, what)
 }
 
-// Secret returns the texts of the newest version of a secret by their keys, whatever the
-// Key. What is no text is left out.
+// Secret returns all string values in the newest version of a secret by key, ignoring KV.Key.
+// Values of other types are left out.
 func (c *Client) Secret(ctx context.Context, kv KV) (map[string]string, error) {
 	values, _, err := c.secret(ctx, kv, 0)
 	if err != nil {
@@ -72,8 +72,8 @@ func (c *Client) Secret(ctx context.Context, kv KV) (map[string]string, error) {
 	return texts, nil
 }
 
-// secretLimit is the size of the largest response with a secret, in bytes: Vault keeps up
-// to 1 MiB by default, and metadata comes with it.
+// secretLimit is the size of the largest response with a secret, in bytes. Vault stores up to 1 MiB
+// by default, and the response adds metadata.
 const secretLimit = 2 << 20
 
 func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[string]any, is int, err error) {
@@ -88,7 +88,7 @@ func (c *Client) secret(ctx context.Context, kv KV, version int) (values map[str
 	case resp.status == http.StatusForbidden, resp.status == http.StatusNotFound:
 		return nil, 0, c.refused(ctx, kv, resp)
 	case resp.status != http.StatusOK:
-		return nil, 0, fault.Status(resp.status) // 503 where it is sealed
+		return nil, 0, fault.Status(resp.status) // 503 if Vault is sealed
 	}
 	var answer struct {
 		Data struct {

@@ -61,7 +61,8 @@ func TestRead(t *testing.T) {
 	is.New(t).Equal(fault.ReasonOf(err), fault.Refused)
 }
 
-// TestWhereTheSecretIs tells the common mistakes apart, without anything of what Vault says.
+// TestWhereTheSecretIs checks that hints distinguish the common mistakes, and that they contain
+// nothing from Vault's responses.
 func TestWhereTheSecretIs(t *testing.T) {
 	t.Parallel()
 	forbidden, none := canned{403, `{"errors":["canary"]}`}, canned{404, `{"errors":["canary"]}`}
@@ -103,7 +104,7 @@ func TestWhereTheSecretIs(t *testing.T) {
 			}))
 			defer server.Close()
 			client := clientAt(t, server.URL)
-			for range 2 { // the second time from memory
+			for range 2 { // cached the second time
 				_, err := client.Read(t.Context(), test.kv)
 				is.Equal(fault.ReasonOf(err), test.reason)
 				is.True(strings.Contains(err.Error(), test.hint)) // err

@@ -16,12 +16,12 @@ import (
 	"github.com/matryer/is"
 )
 
-// An engine plays Vault's database secrets engine: each read makes a user.
+// An engine fakes Vault's database secrets engine: each read creates a user.
 type engine struct {
 	ttl, max time.Duration
 	fixed    bool // leases are not renewable
-	broken   int  // a status to answer reads with, 0 for none
-	noRenew  int  // the same for renewals
+	broken   int  // status of reads, 0 for success
+	noRenew  int  // status of renewals, 0 for success
 
 	mu       sync.Mutex
 	made     int
@@ -71,8 +71,7 @@ func (e *engine) set(change func()) {
 	change()
 }
 
-// withLease runs a test on a clock of its own. get returns the user, or the reason why
-// there is none.
+// withLease runs a test in a synctest bubble. get returns the user, or the reason for an error.
 func withLease(t *testing.T, e *engine, test func(is *is.I, p *played, get func() string)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -106,7 +105,7 @@ func TestLeaseIsReadAtTheFirstUseAndRenewedByUse(t *testing.T) {
 			is.Equal(get(), "user-1")
 		}
 		is.True(e.renewals >= 7 && e.renewals <= 10)
-		time.Sleep(time.Hour) // unused, so that it has ended
+		time.Sleep(time.Hour) // unused, so it has expired
 		is.True(e.renewals <= 10)
 		is.Equal(get(), "user-2")
 	})
@@ -117,9 +116,9 @@ func TestLeaseIsReplacedBeforeItsMaxTTL(t *testing.T) {
 	withLease(t, e, func(is *is.I, p *played, get func() string) {
 		for began := time.Now(); time.Since(began) < 2*time.Hour; time.Sleep(5 * time.Second) {
 			user := get()
-			is.True(strings.HasPrefix(user, "user-")) // there is always one
+			is.True(strings.HasPrefix(user, "user-")) // credentials are always available
 			if user == fmt.Sprint("user-", e.made) {
-				is.True(time.Since(e.issued) < 25*time.Minute) // and it is alive
+				is.True(time.Since(e.issued) < 25*time.Minute) // and their lease has not expired
 			}
 		}
 		is.True(e.made >= 5 && e.made <= 8)
@@ -133,7 +132,7 @@ func TestLeaseThatIsNotRenewableIsReplacedAtTwoThirds(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		is.Equal(get(), "user-1")
 		time.Sleep(time.Minute + time.Second)
-		is.Equal(get(), "user-1") // while the new one is made
+		is.Equal(get(), "user-1") // during the read of new credentials
 		is.Equal(get(), "user-2")
 		is.Equal(e.renewals, 0)
 	})
@@ -145,8 +144,8 @@ func TestLeaseIsReplacedWhenItsRenewalIsRefused(t *testing.T) {
 		withLease(t, e, func(is *is.I, _ *played, get func() string) {
 			is.Equal(get(), "user-1")
 			time.Sleep(7 * time.Minute)
-			is.Equal(get(), "user-1") // asks for its renewal
-			is.Equal(get(), "user-1") // asks for another
+			is.Equal(get(), "user-1") // starts its renewal
+			is.Equal(get(), "user-1") // starts a read of new credentials
 			is.Equal(get(), "user-2")
 		})
 	}
@@ -176,7 +175,7 @@ func TestLeaseOfAnEngineThatFails(t *testing.T) {
 		e.set(func() { e.broken, e.noRenew = 500, 503 })
 		tries := 0
 		for began := time.Now(); time.Since(began) < 9*time.Minute-time.Second; time.Sleep(time.Second) {
-			is.Equal(get(), "user-1") // as long as it lives
+			is.Equal(get(), "user-1") // until it expires
 			tries++
 		}
 		time.Sleep(2 * time.Second)
@@ -185,7 +184,7 @@ func TestLeaseOfAnEngineThatFails(t *testing.T) {
 		time.Sleep(31 * time.Second)
 		is.Equal(get(), "user-2")
 		is.True(!strings.Contains(p.logs.String(), "canary"))
-		is.True(strings.Count(p.logs.String(), "cannot be read") <= 6) // at a change of the reason
+		is.True(strings.Count(p.logs.String(), "cannot be read") <= 6) // only when the reason changes
 	})
 }
 
@@ -202,11 +201,11 @@ func TestLeaseWhoseCredentialsWereRefused(t *testing.T) {
 		is.NoErr(err)
 		is.Equal(again.Values["username"], "user-2")
 		is.Equal(again.Version, got.Version+1)
-		lease.Refused(got.Version) // by another user of the old ones
+		lease.Refused(got.Version) // reported by another user of the old credentials
 		again, err = lease.Get(t.Context())
 		is.NoErr(err)
 		is.Equal(again.Values["username"], "user-2")
-		for range 100 { // a database that refuses everybody costs no user each time
+		for range 100 { // a database that refuses everyone does not cause a new user for each refusal
 			lease.Refused(again.Version)
 			if got, err := lease.Get(t.Context()); err == nil {
 				again = got
@@ -216,7 +215,7 @@ func TestLeaseWhoseCredentialsWereRefused(t *testing.T) {
 	})
 }
 
-// recorded returns a response as net/http has it.
+// recorded returns a canned response as an http.Response.
 func recorded(answer canned) *http.Response {
 	recorder := httptest.NewRecorder()
 	for name, value := range answer.header() {

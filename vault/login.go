@@ -16,24 +16,25 @@ import (
 )
 
 const (
-	// loginTimeout is the deadline of one login. For Kubernetes, Vault asks the API server
-	// meanwhile. It runs beside the check, whose deadline may be shorter.
+	// loginTimeout is the timeout of one login. For the kubernetes method, Vault calls the API
+	// server during the login. The login runs in the background of a check, whose timeout may be
+	// shorter.
 	loginTimeout = 5 * time.Second
 
-	// revokeTimeout is how long ending what was logged in for may hold up the shutdown.
+	// revokeTimeout is how long revoking the login's token may delay the shutdown.
 	revokeTimeout = 2 * time.Second
 )
 
-// A Login gets a token by a role of Vault's auth methods kubernetes or jwt, which take the
-// same request. The zero value is for none.
+// A Login gets a token through a role of Vault's auth methods kubernetes or jwt, which take the
+// same request. The zero value means no login.
 type Login struct {
-	Role    string // there is no default
-	Mount   string // where the auth method is mounted; "" is kubernetes
-	JWTFile string // the service account token, read at each login; "" is /var/run/secrets/vault/token
+	Role    string // no default
+	Mount   string // mount path of the auth method; "" means kubernetes
+	JWTFile string // file of the service account token, read on each login; "" means /var/run/secrets/vault/token
 }
 
-// logins are a [TokenSource]: they keep the token of the last login, and log in when there
-// is none, when Vault has denied it, when it has expired, and before it comes to its end.
+// logins is a [TokenSource]. It keeps the token of the last login, and logs in when there is no
+// token, when Vault has denied it, when it has expired, and before it expires.
 type logins struct {
 	config Login
 	client *Client
@@ -43,12 +44,12 @@ type logins struct {
 	mu        sync.Mutex
 	token     string // of the last login, "" for none
 	at        time.Time
-	revocable bool  // it is a service token
-	refused   bool  // Vault has denied it since
-	err       error // of the last login that failed, or of the denial
+	revocable bool  // a service token
+	refused   bool  // Vault has denied it
+	err       error // of the last failed login, or of the denial
 	next      time.Time
-	pause     time.Duration // after the last login that was denied or whose token was
-	failing   fault.Reason  // as was logged
+	pause     time.Duration // after the last login that failed, or whose token was denied
+	failing   fault.Reason  // the reason that was logged
 	closed    bool
 }
 
@@ -73,7 +74,7 @@ func newLogins(config Login, c *Client) *logins {
 	return l
 }
 
-// possible reports whether there is a token, or a file to log in with.
+// possible returns nil if there is a token, or a file to log in with.
 func (l *logins) possible() error {
 	l.mu.Lock()
 	token := l.token
@@ -85,8 +86,8 @@ func (l *logins) possible() error {
 	return err
 }
 
-// source returns the token of the moment, and logs in if there is none. It waits for a
-// login until ctx ends.
+// source returns the current token, and logs in if there is none. It waits for a login until ctx
+// ends.
 func (l *logins) source(ctx context.Context) (string, error) {
 	l.mu.Lock()
 	now := time.Now()
@@ -116,12 +117,12 @@ func (l *logins) source(ctx context.Context) (string, error) {
 	return "", l.err
 }
 
-// good reports whether the token can be used at now. The lock is held.
+// good reports whether the token can be used at the given time. The caller holds the lock.
 func (l *logins) good(now time.Time) bool {
 	return l.token != "" && !l.refused && !l.client.expired(l.token, now)
 }
 
-// replace logs in beside a use of a token that comes to its end.
+// replace starts a login in the background of a use of a token that is about to expire.
 func (l *logins) replace() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,8 +131,8 @@ func (l *logins) replace() {
 	}
 }
 
-// lookedUp takes in what Vault says of a token. After a denial the next login comes with a
-// pause that grows, since its token may be denied as well.
+// lookedUp processes the result of a token lookup. After a denial the next login is delayed by a
+// growing pause, since its token may be denied too.
 func (l *logins) lookedUp(token string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,20 +142,20 @@ func (l *logins) lookedUp(token string, err error) {
 		l.pause = 0
 	case err != nil && fault.ReasonOf(err) == fault.Denied && !l.refused:
 		if time.Since(l.at) >= lookupEvery {
-			l.pause = 0 // it was good for a while
+			l.pause = 0 // it was valid for a while
 		}
 		l.refused, l.err = true, err
-		l.next = time.Now().Add(l.pause) // at once the first time
+		l.next = time.Now().Add(l.pause) // immediately the first time
 		l.pause = longer(l.pause, lookupEvery)
 	}
 }
 
-// start logs in. The lock is held.
+// start begins a login. The caller holds the lock.
 func (l *logins) start(ctx context.Context) (ended <-chan struct{}) {
 	var (
 		got   loggedIn
 		asked time.Time
-		wrong bool // nobody was asked
+		wrong bool // no request was sent
 	)
 	return l.work.Start(ctx, func(ctx context.Context) error {
 		jwt, err := l.jwt()
@@ -183,7 +184,7 @@ func (l *logins) start(ctx context.Context) (ended <-chan struct{}) {
 	})
 }
 
-// failed decides when the next login may go out. The lock is held.
+// failed decides when the next login may be sent. The caller holds the lock.
 func (l *logins) failed(err error, retryAfter time.Duration, limit bool, now time.Time) {
 	held := l.good(now)
 	l.err = err
@@ -192,10 +193,10 @@ func (l *logins) failed(err error, retryAfter time.Duration, limit bool, now tim
 		l.next = now.Add(max(l.pause, retryAfter))
 		return
 	}
-	l.next = now // as any other failure: again at the next check
+	l.next = now // any other failure: retry with the next check
 }
 
-// tell counts and logs a login.
+// tell counts and logs the result of a login.
 func (l *logins) tell(err error, before, after fault.Reason, wrong bool) {
 	outcome := "done"
 	switch {
@@ -218,7 +219,7 @@ func (l *logins) tell(err error, before, after fault.Reason, wrong bool) {
 	}
 }
 
-// jwt returns the service account token of the moment.
+// jwt returns the current service account token.
 func (l *logins) jwt() (string, error) {
 	text, err := readFile(l.config.JWTFile, tokenLimit)
 	if err != nil {
@@ -231,18 +232,18 @@ func (l *logins) jwt() (string, error) {
 	return jwt, nil
 }
 
-// close ends the token of a login, within ctx. No other login comes after it.
+// close revokes the login's token before ctx ends. No login follows.
 func (l *logins) close(ctx context.Context, revoke func(context.Context) error) {
 	l.mu.Lock()
 	l.closed = true
 	revocable := l.revocable && l.good(time.Now())
 	l.mu.Unlock()
 	if revocable {
-		_ = revoke(ctx) // it ends by itself
+		_ = revoke(ctx) // the token expires anyway
 	}
 }
 
-// loggedIn is what a login says.
+// loggedIn is the response to a login.
 type loggedIn struct {
 	token     string
 	lease     lease
@@ -301,7 +302,7 @@ func (c *Client) logIn(ctx context.Context, config Login, jwt string) (loggedIn,
 	}, nil
 }
 
-// loginHint says what a refused login most likely is, in words of our own.
+// loginHint returns the most likely cause of a refused login, in our own words.
 func loginHint(resp response) string {
 	for _, hint := range []struct{ says, means string }{
 		{"invalid role name", "Vault knows no such role"},

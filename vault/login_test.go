@@ -22,18 +22,18 @@ import (
 
 const serviceAccount = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.Y2FuYXJ5"
 
-// A gate plays Vault's auth method: it makes a token for each login, and knows those that
-// live.
+// A gate fakes Vault's auth method: it issues a token for each login, and knows which ones are
+// valid.
 type gate struct {
 	ttl, max time.Duration
 	fixed    bool // tokens are not renewable
 	batch    bool
-	answer   canned // to logins, if it has a status
+	answer   canned // response to logins, if it has a status
 
 	mu      sync.Mutex
 	logins  []time.Time
 	jwts    []string
-	tokens  map[string]time.Time // until when they live
+	tokens  map[string]time.Time // expiry of each token
 	issued  map[string]time.Time
 	revoked []string
 }
@@ -98,14 +98,14 @@ func (g *gate) count() int {
 	return len(g.logins)
 }
 
-// A loginTest is a client that logs in, on a clock of its own.
+// A loginTest is a client that logs in, in a synctest bubble.
 type loginTest struct {
 	*is.I
 	*played
 
 	client   *vault.Client
 	registry *prometheus.Registry
-	jwt      string // the file
+	jwt      string // content of the file
 }
 
 func withLogin(t *testing.T, g *gate, test func(t *testing.T, l loginTest)) {
@@ -129,7 +129,7 @@ func withLogin(t *testing.T, g *gate, test func(t *testing.T, l loginTest)) {
 	})
 }
 
-// outcomes are the logins as they are counted: done, denied, failed.
+// outcomes checks the counted logins: done, denied, failed.
 func (l loginTest) outcomes(done, denied, failed int) {
 	l.Helper()
 	l.NoErr(testutil.GatherAndCompare(l.registry, strings.NewReader(fmt.Sprintf(`# HELP coffeebuddy_vault_logins_total Logins to Vault, by outcome.
@@ -180,7 +180,8 @@ func TestLoginThatIsNotUsedNeedsNoEnd(t *testing.T) {
 	})
 }
 
-// TestLoginBeforeTheTokenEnds: there is always a good one, and no more logins than needed.
+// TestLoginBeforeTheTokenEnds checks that there is always a valid token, with no more logins than
+// needed.
 func TestLoginBeforeTheTokenEnds(t *testing.T) {
 	pause := 30 * time.Second
 	if testing.Short() {
@@ -189,7 +190,7 @@ func TestLoginBeforeTheTokenEnds(t *testing.T) {
 	for _, test := range []struct {
 		when     string
 		gate     *gate
-		from, to int // logins in six hours
+		from, to int // number of logins in six hours
 	}{
 		{"renewed up to its max TTL", &gate{ttl: 10 * time.Minute, max: 40 * time.Minute}, 9, 14},
 		{"without a max TTL", &gate{ttl: 10 * time.Minute}, 1, 1},
@@ -219,11 +220,11 @@ func TestLoginAfterTheTokenWasRevoked(t *testing.T) {
 	withLogin(t, g, func(t *testing.T, l loginTest) {
 		l.Equal(l.read(t), fault.Reason(""))
 		g.set(func() { g.tokens = map[string]time.Time{} })
-		l.Equal(l.read(t), fault.Reason("")) // which logs in and tries once more
+		l.Equal(l.read(t), fault.Reason("")) // it logs in and retries
 		l.Equal(g.count(), 2)
 		g.set(func() { g.tokens = map[string]time.Time{} })
 		time.Sleep(31 * time.Second)
-		l.Equal(check(t, l.client), fault.Reason("")) // so does a check, at its next lookup
+		l.Equal(check(t, l.client), fault.Reason("")) // a check does the same, at its next lookup
 		l.Equal(g.count(), 3)
 	})
 }
@@ -232,13 +233,14 @@ func TestLoginAfterTheTokenHasExpiredUnused(t *testing.T) {
 	g := &gate{ttl: 10 * time.Minute}
 	withLogin(t, g, func(t *testing.T, l loginTest) {
 		l.Equal(check(t, l.client), fault.Reason(""))
-		time.Sleep(time.Hour) // a pod that was frozen
+		time.Sleep(time.Hour) // as a frozen pod would
 		l.Equal(check(t, l.client), fault.Reason(""))
 		l.Equal(g.count(), 2)
 	})
 }
 
-// TestLoginsThatAreRefused come with a growing pause, and one line says why.
+// TestLoginsThatAreRefused checks that refused logins are retried with a growing pause, and that
+// one line logs the cause.
 func TestLoginsThatAreRefused(t *testing.T) {
 	statuses := []int{400, 403, 404}
 	if testing.Short() {
@@ -275,8 +277,8 @@ func TestLoginsThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestLoginWhoseTokensAreRefused: a policy without lookup-self costs a login now and then,
-// not one for each check.
+// TestLoginWhoseTokensAreRefused checks that a policy without lookup-self causes an occasional
+// login, not one per check.
 func TestLoginWhoseTokensAreRefused(t *testing.T) {
 	g := &gate{ttl: 0}
 	withLogin(t, g, func(t *testing.T, l loginTest) {
@@ -314,8 +316,8 @@ func TestLoginsThatFail(t *testing.T) {
 	}
 }
 
-// TestLoginThatFailsBesideAGoodToken is tried again with a growing pause, and the token is
-// used as long as it lives.
+// TestLoginThatFailsBesideAGoodToken checks that a failed login is retried with a growing pause,
+// and that the token is used until it expires.
 func TestLoginThatFailsBesideAGoodToken(t *testing.T) {
 	g := &gate{ttl: 30 * time.Minute, batch: true}
 	withLogin(t, g, func(t *testing.T, l loginTest) {
@@ -373,7 +375,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestNilClient is that of settings that are wrong.
+// TestNilClient checks the client of missing or wrong settings.
 func TestNilClient(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)

@@ -12,49 +12,49 @@ import (
 )
 
 const (
-	// lookupEvery is how long a successful lookup of the token is believed. Each
-	// lookup is an audited write on Vault's side.
+	// lookupEvery is how long a successful token lookup is cached. Each lookup is an audited write
+	// in Vault.
 	lookupEvery = 30 * time.Second
 
-	// firstPause is the pause after the first lookup or login that was denied, or that a
-	// rate limit refused; it doubles with each further one up to lookupEvery.
+	// firstPause is the pause after the first lookup or login that was denied or rate limited. It
+	// doubles with each further one, up to lookupEvery.
 	firstPause = time.Second
 
-	// retryAfterMax is the longest Retry-After that is kept to.
+	// retryAfterMax is the longest Retry-After that is honored.
 	retryAfterMax = time.Minute
 
-	// doubtMax is the longest pause between two lookups of a token with limited uses that
-	// a 403 on another use has brought about: each spends a use.
+	// doubtMax is the longest pause between two lookups of a token with limited uses that follow a
+	// 403 on another use: each lookup uses up one of them.
 	doubtMax = 10 * time.Minute
 )
 
-// longer returns the pause after one more of what is asked again in vain: firstPause at
-// first, then double, up to the longest.
+// longer returns the next pause between futile attempts: firstPause at first, then doubled each
+// time, up to the longest.
 func longer(pause, longest time.Duration) time.Duration {
 	return min(max(2*pause, firstPause), longest)
 }
 
-// lookup is what the last lookup of the token said, and when the next is due.
+// lookup is the result of the last token lookup, and when the next one is due.
 type lookup struct {
 	token string
-	err   error         // of the last lookup; a denial stands until the next
+	err   error         // of the last lookup; a denial stands until the next one
 	good  bool          // a lookup has succeeded
 	at    time.Time     // when the last lookup ended
-	due   time.Time     // when the next lookup may go out
-	pause time.Duration // the pause after the last denial or rate limit, 0 if there was none
+	due   time.Time     // earliest time of the next lookup
+	pause time.Duration // after the last denial or rate limit, 0 if there was none
 
-	limited bool          // the token has limited uses: it is looked up again only in doubt
-	doubted bool          // a 403 on another use has brought the next lookup forward
-	doubt   time.Duration // the pause after the last lookup that was in doubt and succeeded
+	limited bool          // the token has limited uses, so only a 403 causes another lookup
+	doubted bool          // a 403 on another use brought the next lookup forward
+	doubt   time.Duration // after the last lookup that followed a 403 and succeeded
 }
 
-// isDue reports whether the token should be looked up.
+// isDue reports whether the token is due for a lookup.
 func (l lookup) isDue(now time.Time) bool {
 	return !now.Before(l.due) && (!l.limited || l.doubted)
 }
 
-// doubts returns the lookup after a 403 on another use of the token. It may be that the
-// token is dead, or only that its policies do not allow this use.
+// doubts returns the lookup state after a 403 on another use of the token. The token may be
+// invalid, or its policies may just not allow that use.
 func (l lookup) doubts() lookup {
 	if l.err != nil || !l.good || l.doubted {
 		return l
@@ -67,7 +67,8 @@ func (l lookup) doubts() lookup {
 	return l
 }
 
-// succeeded returns the lookup after one that found a token with uses, 0 for no limit.
+// succeeded returns the state after a lookup that found a token with this number of uses, 0 for no
+// limit.
 func (l lookup) succeeded(uses int, now time.Time) lookup {
 	next := lookup{token: l.token, good: true, at: now, due: now.Add(lookupEvery), limited: uses != 0}
 	if l.doubted {
@@ -80,15 +81,15 @@ func (l lookup) succeeded(uses int, now time.Time) lookup {
 	return next
 }
 
-// failed returns the lookup after one that failed. A rate limit says nothing of a token
-// that was good: the last lookup stands.
+// failed returns the state after a failed lookup. A rate limit says nothing about a token that was
+// valid: the last result stands.
 func (l lookup) failed(err error, retryAfter time.Duration, limit bool, now time.Time) lookup {
 	denied := fault.ReasonOf(err) == fault.Denied
 	if denied || limit {
 		l.pause = longer(l.pause, lookupEvery)
 		l.due = now.Add(max(l.pause, retryAfter))
 	} else {
-		l.due = now // says nothing of the token: again at the next check
+		l.due = now // it says nothing about the token: retry with the next check
 	}
 	l.at = now
 	if limit && l.good && l.err == nil {
@@ -98,8 +99,7 @@ func (l lookup) failed(err error, retryAfter time.Duration, limit bool, now time
 	return l
 }
 
-// Identify reports whether there is a token to ask with, or a login to get one by. It
-// asks nobody.
+// Identify returns nil if there is a token, or a way to log in for one. It sends no request.
 func (c *Client) Identify(ctx context.Context) error {
 	clients, err := c.clients()
 	if err != nil {
@@ -112,10 +112,10 @@ func (c *Client) Identify(ctx context.Context) error {
 	return err
 }
 
-// Verify says whether Vault knows the token, from auth/token/lookup-self, which it asks
-// at most every 30 s, and sooner where Vault has answered a use of the token with 403.
-// After a denial it asks again with a pause that grows from 1 s to 30 s, and at once when
-// the token has changed, as it does by another login.
+// Verify checks with auth/token/lookup-self that Vault knows the token. It sends a lookup at most
+// every 30 s, and sooner after Vault has refused a use of the token with 403. After a denial it
+// retries with a pause that grows from 1 s to 30 s, and immediately if the token has changed, for
+// example by a new login.
 func (c *Client) Verify(ctx context.Context) error {
 	clients, err := c.clients()
 	if err != nil {
@@ -131,13 +131,13 @@ func (c *Client) Verify(ctx context.Context) error {
 			continue
 		}
 		if err == nil {
-			c.tend(clients.identified, token)
+			c.maintain(clients.identified, token)
 		}
 		return c.heal(err)
 	}
 }
 
-// verify looks the token up if that is due, one caller at a time.
+// verify looks up the token if that is due, for one caller at a time.
 func (c *Client) verify(ctx context.Context, client *api.Client, token string) error {
 	select {
 	case c.looking <- struct{}{}:
@@ -158,9 +158,9 @@ func (c *Client) verify(ctx context.Context, client *api.Client, token string) e
 	asked := time.Now()
 	found, err := lookupToken(ctx, client)
 	if err == nil {
-		found.lease.renewable = found.lease.renewable && found.uses == 0 // a renewal spends a use
+		found.lease.renewable = found.lease.renewable && found.uses == 0 // a renewal would use up one of the token's uses
 		c.state.Lock()
-		c.renewal = c.renewal.saw(token, found.lease, asked)
+		c.renewal = c.renewal.observed(token, found.lease, asked)
 		c.state.Unlock()
 	}
 	c.state.Lock()
@@ -180,7 +180,7 @@ func (c *Client) verify(ctx context.Context, client *api.Client, token string) e
 	return next.err
 }
 
-// doubt is called for each 403 that Vault returns for a use of a token.
+// doubt is called for each 403 that Vault returns for a use of the token.
 func (c *Client) doubt(token string) {
 	c.state.Lock()
 	defer c.state.Unlock()
@@ -189,10 +189,10 @@ func (c *Client) doubt(token string) {
 	}
 }
 
-// found is what a lookup of a token says.
+// found is the result of a token lookup.
 type found struct {
 	lease lease
-	uses  int // num_uses, 0 for a token without limit
+	uses  int // num_uses, 0 for no limit
 
 	rateLimited bool
 	retryAfter  time.Duration
@@ -236,15 +236,15 @@ func lookupToken(ctx context.Context, client *api.Client) (found, error) {
 	if data.TTL != nil {
 		f.lease.ttl = seconds(*data.TTL)
 	}
-	// In its last second a token has a TTL of 0, as one that never expires has.
-	ends := data.ExpireTime != nil && string(data.ExpireTime) != "null"
-	if f.lease.ttl == 0 && ends {
+	// In its last second a token has a TTL of 0, like one that never expires.
+	expires := data.ExpireTime != nil && string(data.ExpireTime) != "null"
+	if f.lease.ttl == 0 && expires {
 		f.lease.ttl = time.Millisecond
 	}
 	return f, nil
 }
 
-// seconds returns a TTL of Vault's. None is over a century, which a Duration holds.
+// seconds converts a TTL from Vault. It is capped at a century, which fits a Duration.
 func seconds(n int64) time.Duration {
 	const century = 100 * 365 * 24 * 3600
 	return time.Duration(min(max(n, 0), century)) * time.Second

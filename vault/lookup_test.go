@@ -14,7 +14,7 @@ import (
 	"github.com/matryer/is"
 )
 
-// checkFor checks every second for a while, and returns how often each reason came.
+// checkFor checks every second for a while, and counts how often each reason occurs.
 func checkFor(t *testing.T, client *vault.Client, d time.Duration) map[fault.Reason]int {
 	t.Helper()
 	reasons := make(map[fault.Reason]int)
@@ -25,8 +25,8 @@ func checkFor(t *testing.T, client *vault.Client, d time.Duration) map[fault.Rea
 	return reasons
 }
 
-// TestRateLimitSaysNothingOfTheToken: with a quota that others use up, a token that was
-// good stays good, and is not asked for more often than before.
+// TestRateLimitSaysNothingOfTheToken checks that a valid token stays valid under a quota that
+// others use up, and that it is not looked up more often than before.
 func TestRateLimitSaysNothingOfTheToken(t *testing.T) {
 	for _, status := range []int{429, 412} {
 		synctest.Test(t, func(t *testing.T) {
@@ -41,10 +41,10 @@ func TestRateLimitSaysNothingOfTheToken(t *testing.T) {
 			is.True(reasons[""] > 0)
 			is.True(p.count < 30) // 1, 2, 4, 8, 16 and then every 30 s
 
-			p.lookup = canned{403, wrongToken} // and a token that is revoked meanwhile is seen
+			p.lookup = canned{403, wrongToken} // a token revoked meanwhile is noticed
 			time.Sleep(31 * time.Second)
 			is.Equal(check(t, client), fault.Denied)
-			p.lookup = canned{status, ""} // a denial is no lookup that was good
+			p.lookup = canned{status, ""} // a denial is not a successful lookup
 			time.Sleep(31 * time.Second)
 			is.Equal(check(t, client), fault.Unavailable)
 			p.lookup = canned{200, lookedUp}
@@ -80,8 +80,8 @@ func TestRateLimitBeforeTheTokenWasEverLookedUp(t *testing.T) {
 	})
 }
 
-// TestUseThatIsRefused has the token looked up again, with a growing pause where that
-// finds nothing wrong with it.
+// TestUseThatIsRefused checks that a refused use causes a lookup, with a growing pause if the
+// lookup succeeds.
 func TestUseThatIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -98,7 +98,7 @@ func TestUseThatIsRefused(t *testing.T) {
 			is.Equal(fault.ReasonOf(err), fault.Denied)
 			is.Equal(check(t, client), fault.Reason(""))
 		}
-		is.True(p.count <= 28) // hardly more than without
+		is.True(p.count <= 28) // hardly more than without refused uses
 
 		p.lookup = canned{403, wrongToken} // revoked
 		time.Sleep(31 * time.Second)
@@ -108,7 +108,8 @@ func TestUseThatIsRefused(t *testing.T) {
 	})
 }
 
-// TestTokenWithLimitedUsesThatHasNoneLeft is seen by the first use that is refused.
+// TestTokenWithLimitedUsesThatHasNoneLeft checks that the first refused use reveals a used-up
+// token.
 func TestTokenWithLimitedUsesThatHasNoneLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)
@@ -141,7 +142,8 @@ func TestTokenWithLimitedUsesThatHasNoneLeft(t *testing.T) {
 	})
 }
 
-// TestTokenInItsLastSecond has a TTL of 0, as one that never expires has.
+// TestTokenInItsLastSecond checks a token with a TTL of 0, which a token that never expires also
+// has.
 func TestTokenInItsLastSecond(t *testing.T) {
 	for _, test := range []struct {
 		expire string

@@ -19,8 +19,8 @@ import (
 	"coffeebuddy/vault"
 )
 
-// A played Vault needs no network, so that tests of minutes can run on a clock of
-// their own: the real client talks to it over an in-memory connection.
+// A played Vault is a fake without a network, so that tests of minutes can run in a synctest
+// bubble: the real client talks to it over an in-memory connection.
 type played struct {
 	lookup canned
 	count  int
@@ -28,9 +28,9 @@ type played struct {
 	logs   servertest.Logs
 
 	engine *engine                            // nil for none
-	serve  func(*http.Request) (canned, bool) // answers before all else, if it is not nil
+	serve  func(*http.Request) (canned, bool) // if not nil, tried before everything else
 
-	life *life // what answers lookups and renewals instead, if it is not nil
+	life *life // if not nil, answers lookups and renewals
 }
 
 func vaultPlayedInMemory(t *testing.T, lookup canned) *played {
@@ -48,8 +48,8 @@ func (p *played) client(t *testing.T) *vault.Client {
 	return client
 }
 
-// dial returns the client's end of a connection that answers one request, in the
-// bubble's goroutines.
+// dial returns the client's end of a connection that serves one request, on goroutines of the
+// bubble.
 func (p *played) dial() net.Conn {
 	client, server := net.Pipe()
 	go func() {
@@ -85,7 +85,7 @@ func (p *played) dial() net.Conn {
 	return client
 }
 
-// certificate returns a certificate authority's certificate, PEM.
+// certificate returns the certificate of a certificate authority, as PEM.
 func certificate(t *testing.T, name string) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

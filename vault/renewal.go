@@ -13,47 +13,47 @@ import (
 )
 
 const (
-	// renewTimeout is the deadline of one renewal. It runs beside the check, whose
-	// deadline may be shorter.
+	// renewTimeout is the timeout of one renewal. The renewal runs in the background of a check,
+	// whose timeout may be shorter.
 	renewTimeout = 5 * time.Second
 
-	// renewPause is the shortest pause after a renewal that failed. It doubles with
-	// each further one, up to a tenth of what the token has left.
+	// renewPause is the shortest pause after a failed renewal. It doubles with each further one, up
+	// to a tenth of the token's remaining TTL.
 	renewPause = time.Second
 )
 
-// A lease is what Vault says of a token's life.
+// A lease is what Vault reports about a token's lifetime.
 type lease struct {
-	ttl       time.Duration // what is left of it, 0 if it never ends
-	full      time.Duration // what a renewal gives it
+	ttl       time.Duration // remaining TTL, 0 if it never expires
+	full      time.Duration // TTL after a renewal
 	renewable bool
 }
 
-// A renewal is when a token expires, and what is done about it: at two thirds of its
-// TTL it is renewed. Each renewal is an audited write on Vault's side. The zero value
-// is that of a token that is not known yet.
+// A renewal holds a token's expiry and what is done about it: the token is renewed at two thirds of
+// its TTL. Each renewal is an audited write in Vault. The zero value is for a token that is not
+// known yet.
 type renewal struct {
 	token   string
-	full    time.Duration // what it lives from its issue, or from a renewal on
-	expires time.Time     // zero: never, or not known
-	due     time.Time     // the next renewal; zero: none
-	pause   time.Duration // after the last renewal, if that failed
-	why     string        // why it will expire, "" if it is to be renewed
-	warnAt  time.Time     // when to say so
-	warned  bool          // it was said
+	full    time.Duration // TTL after its issue or a renewal
+	expires time.Time     // zero: never, or unknown
+	due     time.Time     // of the next renewal; zero: none
+	pause   time.Duration // after the last renewal, if it failed
+	why     string        // why it will expire, "" if it will be renewed
+	warnAt  time.Time     // when to log the warning
+	warned  bool          // the warning was logged
 }
 
-// saw returns the renewal of a token after a lookup that began at asked. A token that
-// others renew is not due before its new end comes near.
-func (r renewal) saw(token string, l lease, asked time.Time) renewal {
+// observed returns the renewal state after a lookup that began at asked. A token that others renew
+// is not due until its new expiry approaches.
+func (r renewal) observed(token string, l lease, asked time.Time) renewal {
 	if token != r.token {
 		r = renewal{token: token, full: l.full}
 	}
-	return r.ends(l, max(r.full, l.ttl), asked)
+	return r.expiring(l, max(r.full, l.ttl), asked)
 }
 
-// succeeded returns the renewal after one that gave l. One that gave less than the one
-// before says that the max TTL is near; one that does not move the end was the last.
+// succeeded returns the state after a renewal that returned l. If it granted less than the one
+// before, the max TTL is near; if the expiry did not move, no further renewal is possible.
 func (r renewal) succeeded(token string, l lease, asked time.Time) renewal {
 	if token != r.token {
 		return r
@@ -63,7 +63,7 @@ func (r renewal) succeeded(token string, l lease, asked time.Time) renewal {
 		return r
 	}
 	before := r
-	r = r.ends(l, l.ttl, asked)
+	r = r.expiring(l, l.ttl, asked)
 	if l.ttl < before.full-before.slack() {
 		r.why, r.warnAt = "it is near its max TTL", asked
 	}
@@ -73,18 +73,19 @@ func (r renewal) succeeded(token string, l lease, asked time.Time) renewal {
 	return r
 }
 
-// ends returns the renewal of a token that has l left, and lives full from a renewal on.
-func (r renewal) ends(l lease, full time.Duration, asked time.Time) renewal {
+// expiring returns the state of a token with the remaining lifetime l and the TTL full after a
+// renewal.
+func (r renewal) expiring(l lease, full time.Duration, asked time.Time) renewal {
 	if l.ttl <= 0 {
 		return renewal{token: r.token}
 	}
 	before := r
 	r.full, r.expires = full, asked.Add(l.ttl)
 	if r.expires.Sub(before.expires).Abs() <= before.slack() {
-		return r // the end that was known
+		return r // the expiry is already known
 	}
-	// A little later by chance, so that replicas with one token do not all renew it:
-	// the others see that it was.
+	// A small random delay, so that replicas that share a token do not all renew it: the others see
+	// that it was renewed.
 	r.due = r.expires.Add(-full/3 + rand.N(full/20+1)) //nolint:gosec // no secret
 	r.pause, r.why, r.warned = 0, "", false
 	if !l.renewable {
@@ -93,11 +94,12 @@ func (r renewal) ends(l lease, full time.Duration, asked time.Time) renewal {
 	return r
 }
 
-// slack is by how much two answers may differ on one end: Vault cuts TTLs to seconds.
+// slack is the difference by which two responses may describe the same expiry: Vault truncates TTLs
+// to seconds.
 func (r renewal) slack() time.Duration { return min(2*time.Second, r.full/4) }
 
-// failed returns the renewal after one that failed with an error. A rate limit says nothing
-// of the token: the renewal only comes later.
+// failed returns the state after a failed renewal. A rate limit says nothing about the token: it
+// only delays the renewal.
 func (r renewal) failed(token string, err error, now time.Time) renewal {
 	if token != r.token {
 		return r
@@ -110,23 +112,23 @@ func (r renewal) failed(token string, err error, now time.Time) renewal {
 	return r
 }
 
-// isDue reports whether the token should be renewed. One that has expired cannot be.
+// isDue reports whether the token should be renewed. An expired token cannot be.
 func (r renewal) isDue(now time.Time) bool {
 	return !r.due.IsZero() && !now.Before(r.due) && now.Before(r.expires)
 }
 
-// ending reports whether it will expire, and it is time to do something about that.
+// ending reports whether the token will expire and should be replaced now.
 func (r renewal) ending(now time.Time) bool {
 	return r.why != "" && !now.Before(r.warnAt)
 }
 
-// warns reports whether it is time for the one warning before the token expires.
+// warns reports whether the single warning before the token expires is due.
 func (r renewal) warns(now time.Time) bool {
 	return !r.warned && r.ending(now) && now.Before(r.expires)
 }
 
-// TokenExpiry returns when the token expires, the zero time for never and as long as
-// it has not been looked up.
+// TokenExpiry returns when the token expires. It is the zero time if the token never expires, or
+// has not been looked up yet.
 func (c *Client) TokenExpiry() time.Time {
 	if c == nil {
 		return time.Time{}
@@ -136,23 +138,23 @@ func (c *Client) TokenExpiry() time.Time {
 	return c.renewal.expires
 }
 
-// expired reports whether a token has expired, as far as is known.
+// expired reports whether a token is known to have expired.
 func (c *Client) expired(token string, now time.Time) bool {
 	c.state.Lock()
 	defer c.state.Unlock()
 	return c.renewal.token == token && !c.renewal.expires.IsZero() && !now.Before(c.renewal.expires)
 }
 
-// loggedIn takes in the life of a new token.
+// loggedIn records the lifetime of a new token.
 func (c *Client) loggedIn(token string, l lease, asked time.Time) {
 	c.state.Lock()
 	defer c.state.Unlock()
-	c.renewal = renewal{}.saw(token, l, asked)
+	c.renewal = renewal{}.observed(token, l, asked)
 }
 
-// tend starts what is due beside a use: the token's renewal, or a new login before the
-// token comes to its end. Without a login it warns of that end.
-func (c *Client) tend(client *api.Client, token string) {
+// maintain starts what is due in the background of a use: a renewal of the token, or a new login
+// before the token expires. Without a login it logs a warning before the expiry.
+func (c *Client) maintain(client *api.Client, token string) {
 	now := time.Now()
 	c.state.Lock()
 	r, closed := c.renewal, c.closed
@@ -171,8 +173,8 @@ func (c *Client) tend(client *api.Client, token string) {
 	}
 }
 
-// renew renews the token once, beside whoever found it due, and decides when that is
-// done again.
+// renew renews the token once, in the background of the use that found it due, and schedules the
+// next renewal.
 func (c *Client) renew(client *api.Client, token string) {
 	var (
 		renewed lease
@@ -195,7 +197,7 @@ func (c *Client) renew(client *api.Client, token string) {
 	})
 }
 
-// warn logs, once, that the token expires.
+// warn logs once that the token is about to expire.
 func (c *Client) warn(now time.Time) {
 	c.state.Lock()
 	r := c.renewal
@@ -207,7 +209,7 @@ func (c *Client) warn(now time.Time) {
 	}
 }
 
-// renewToken renews the client's token for what Vault gives it by default.
+// renewToken renews the client's token by Vault's default increment.
 func renewToken(ctx context.Context, client *api.Client) (lease, error) {
 	secret, err := client.Auth().Token().RenewSelfWithContext(ctx, 0)
 	if answered, ok := errors.AsType[*api.ResponseError](err); ok { // its text quotes the URL and the body

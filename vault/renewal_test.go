@@ -16,14 +16,14 @@ import (
 
 const renewPath = "/v1/auth/token/renew-self"
 
-// A life is that of a token, as a played Vault keeps it.
+// A life is the lifetime of a token in a played Vault.
 type life struct {
-	ttl      time.Duration // of its issue and of each renewal; 0: it never ends
-	max      time.Duration // from its issue on; 0: none
+	ttl      time.Duration // from its issue and from each renewal; 0: it never expires
+	max      time.Duration // from its issue; 0: no limit
 	fixed    bool          // not renewable
 	uses     int
-	broken   canned        // what a renewal is answered with, if it has a status
-	took     time.Duration // by a renewal
+	broken   canned        // response to renewals, if it has a status
+	took     time.Duration // duration of a renewal
 	renewals []time.Duration
 
 	mu              sync.Mutex
@@ -31,7 +31,7 @@ type life struct {
 	underWay        bool
 }
 
-// left returns the rest of it in seconds, as Vault cuts them.
+// left returns the remaining lifetime in seconds, truncated as in Vault.
 func (l *life) left() int64 {
 	if l.issued.IsZero() {
 		l.issued, l.expires = time.Now(), time.Now().Add(l.ttl)
@@ -91,15 +91,15 @@ func TestTokenIsRenewedAtTwoThirdsOfItsTTL(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, took: 3 * time.Second}}
 		client := p.client(t)
-		is.Equal(use(t, client, time.Hour), fault.Reason("")) // six times as long as it lives
+		is.Equal(use(t, client, time.Hour), fault.Reason("")) // six times its TTL
 		before := time.Duration(0)
 		for _, at := range p.life.renewals {
-			is.True(at-before >= 6*time.Minute && at-before <= 8*time.Minute) // 400 s and a little chance
+			is.True(at-before >= 6*time.Minute && at-before <= 8*time.Minute) // 400 s and a small random delay
 			before = at
 		}
 		is.True(len(p.life.renewals) >= 7)
 		is.Equal(warnings(p), 0)
-		is.True(client.TokenExpiry().Sub(p.life.expires).Abs() <= 4*time.Second) // cut to seconds, and from when it was asked for
+		is.True(client.TokenExpiry().Sub(p.life.expires).Abs() <= 4*time.Second) // truncated to seconds, and counted from the request
 	})
 }
 
@@ -111,7 +111,7 @@ func TestTokenIsNotRenewedWhenNobodyAsks(t *testing.T) {
 		use(t, client, time.Second)
 		time.Sleep(9 * time.Minute)
 		is.Equal(len(p.life.renewals), 0)
-		for range 3 { // a feature's use is one, too, and one renewal is enough
+		for range 3 { // a feature's use counts too, and one renewal is enough
 			_, err := client.API(t.Context())
 			is.NoErr(err)
 		}
@@ -129,7 +129,7 @@ func TestTokenThatOthersRenewIsLeftToThem(t *testing.T) {
 		client := p.client(t)
 		for range 12 {
 			use(t, client, 5*time.Minute)
-			p.life.expires = time.Now().Add(p.life.ttl) // as Vault Agent does, sooner than we
+			p.life.expires = time.Now().Add(p.life.ttl) // as Vault Agent does, earlier than we do
 		}
 		use(t, client, 31*time.Second)
 		is.Equal(len(p.life.renewals), 0)
@@ -143,7 +143,7 @@ func TestRenewalsThatFailAreTriedAgainWithGrowingPauses(t *testing.T) {
 		is := is.New(t)
 		p := &played{token: "s.canary", life: &life{ttl: time.Hour, broken: canned{500, `{"errors":["canary"]}`}}}
 		client := p.client(t)
-		is.Equal(use(t, client, 45*time.Minute), fault.Reason("")) // the token is good as long as it lives
+		is.Equal(use(t, client, 45*time.Minute), fault.Reason("")) // the token is valid until it expires
 		tries := len(p.life.renewals)
 		is.True(tries > 6 && tries < 20)
 		is.Equal(warnings(p), 1)
@@ -164,11 +164,11 @@ func TestTokenThatHasReachedItsMaxTTL(t *testing.T) {
 		p := &played{token: "s.canary", life: &life{ttl: 10 * time.Minute, max: 25 * time.Minute}}
 		client := p.client(t)
 		is.Equal(use(t, client, 24*time.Minute), fault.Reason(""))
-		is.True(len(p.life.renewals) <= 5) // it does not ask over and over for what it cannot get
+		is.True(len(p.life.renewals) <= 5) // a renewal that cannot succeed is not retried endlessly
 		is.Equal(warnings(p), 1)
 		is.True(strings.Contains(p.logs.String(), "max TTL"))
 		is.Equal(use(t, client, 5*time.Minute), fault.Denied)
-		is.True(time.Until(client.TokenExpiry()) < 0) // and when that was is still to be seen
+		is.True(time.Until(client.TokenExpiry()) < 0) // the time of its expiry is still reported
 
 		p.token = "s.new"
 		p.life.issued = time.Time{}
@@ -206,7 +206,8 @@ func TestTokensThatAreNotRenewed(t *testing.T) {
 	}
 }
 
-// TestRenewalsThatARateLimitRefuses come later, and say nothing of the token.
+// TestRenewalsThatARateLimitRefuses checks that rate-limited renewals are delayed, and that they
+// say nothing about the token.
 func TestRenewalsThatARateLimitRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		is := is.New(t)

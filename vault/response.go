@@ -16,20 +16,20 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// A response is what Vault answers, whatever the status.
+// A response is Vault's response, whatever its status.
 type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// read returns what Vault answers at a path.
+// read returns Vault's response to a read of a path.
 func read(ctx context.Context, client *api.Client, path string, query map[string][]string) (response, error) {
 	resp, err := client.Logical().ReadRawWithDataWithContext(ctx, path, query)
 	return received(path, resp, err)
 }
 
-// write returns what Vault answers to JSON at a path.
+// write returns Vault's response to JSON written to a path.
 func write(ctx context.Context, client *api.Client, path string, body any) (response, error) {
 	request := client.NewRequest(http.MethodPut, "/v1/"+path)
 	if err := request.SetJSONBody(body); err != nil {
@@ -40,7 +40,7 @@ func write(ctx context.Context, client *api.Client, path string, body any) (resp
 }
 
 func received(path string, resp *api.Response, err error) (response, error) {
-	var answered *api.ResponseError // its text quotes the URL and the body: read for its type only
+	var answered *api.ResponseError // its text quotes the URL and the body; only its type is used
 	if err != nil && (resp == nil || !errors.As(err, &answered)) {
 		return response{}, fault.Of(err)
 	}
@@ -52,23 +52,23 @@ func received(path string, resp *api.Response, err error) (response, error) {
 	return response{resp.StatusCode, resp.Header, body}, nil
 }
 
-// saysNothing reports whether the response says nothing of what was asked, only that it
-// was refused for now: by a rate limit (429), or by an Enterprise node that has yet to see
-// the state that the token was made in (412).
+// saysNothing reports whether the response only says that Vault refused the request for now, and
+// nothing about what was asked: a rate limit (429), or an Enterprise node that does not yet have
+// the state in which the token was created (412).
 func (r response) saysNothing() bool {
 	return r.status == http.StatusTooManyRequests || r.status == http.StatusPreconditionFailed
 }
 
-// errLater is part of the error of a response that says nothing of what was asked.
+// errLater is part of the error for a response that says nothing about what was asked.
 var errLater = errors.New("refused for now")
 
-// later is the error of such a response.
+// later is the error for such a response.
 type later struct{ error }
 
 func (l later) Unwrap() error        { return l.error }
 func (l later) Is(target error) bool { return target == errLater }
 
-// failure returns the error of a status that is not 200.
+// failure returns the error for a status other than 200.
 func (r response) failure() error {
 	if r.saysNothing() {
 		return later{fault.Status(r.status)}
@@ -76,7 +76,7 @@ func (r response) failure() error {
 	return fault.Status(r.status)
 }
 
-// retryAfter returns for how long not to ask again, 0 if Vault does not say.
+// retryAfter returns the time to wait before the next request, 0 if Vault does not say.
 func (r response) retryAfter() time.Duration {
 	n, err := strconv.Atoi(r.header.Get("Retry-After"))
 	if err != nil {
@@ -85,13 +85,13 @@ func (r response) retryAfter() time.Duration {
 	return min(time.Duration(max(n, 0))*time.Second, retryAfterMax)
 }
 
-// says reports whether one of Vault's errors or warnings contains a text, whatever the
-// case. They are for nothing else: they may quote what was sent.
+// says reports whether one of Vault's errors or warnings contains a text, ignoring case. These
+// texts have no other use, because they may quote the request.
 func (r response) says(text string) bool {
 	var answer struct {
 		Errors   []string `json:"errors"`
 		Warnings []string `json:"warnings"`
 	}
-	_ = json.Unmarshal(r.body, &answer) // what is no JSON says nothing
+	_ = json.Unmarshal(r.body, &answer) // a body that is not JSON contains no errors
 	return strings.Contains(strings.ToLower(strings.Join(append(answer.Errors, answer.Warnings...), "\n")), text)
 }

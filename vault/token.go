@@ -12,25 +12,25 @@ import (
 	"coffeebuddy/internal/transport"
 )
 
-// A TokenSource says which Vault token to use at this moment, or why there is none. It is asked at each use, by several at a time, and must stop when ctx ends.
+// A TokenSource returns the current Vault token, or why there is none. It is called on each use,
+// possibly concurrently, and must return when ctx ends.
 type TokenSource func(ctx context.Context) (string, error)
 
-// FixedToken returns a source of one token.
+// FixedToken returns a source for one fixed token.
 func FixedToken(token string) TokenSource {
 	return func(context.Context) (string, error) { return token, nil }
 }
 
-// tokenLimit is the size of the largest token file, in bytes. Batch tokens, which are
-// the longest, have some hundreds.
+// tokenLimit is the size of the largest token file, in bytes. Batch tokens, the longest ones, take
+// some hundreds.
 const tokenLimit = 16 << 10
 
-// TokenFile returns a source that reads the token from a file at each use: Vault
-// Agent's sink, a file of the CSI driver, or a Secret that is mounted as a volume.
-// Surrounding white space is dropped. As long as the file is missing, empty, or holds
-// no token, the reason is misconfigured.
+// TokenFile returns a source that reads the token from a file on each use: the sink of Vault Agent,
+// a file of the CSI driver, or a Secret mounted as a volume. Surrounding white space is trimmed.
+// While the file is missing, empty, or contains no token, the reason is misconfigured.
 //
-// Nothing is remembered: 100 bytes from memory cost less than a request, and a token
-// that was renamed, linked or written over the old one is seen at the next use.
+// Nothing is cached: reading 100 bytes from memory costs less than a request, and a token that
+// replaces the old one by rename, link or overwrite is found on the next use.
 func TokenFile(file string) TokenSource {
 	return func(context.Context) (string, error) {
 		text, err := readFile(file, tokenLimit)
@@ -45,9 +45,9 @@ func TokenFile(file string) TokenSource {
 	}
 }
 
-// NoToken says why a text, without the white space around it, cannot be a token of
-// Vault's, and "" if it can. Vault itself answers some of these with 500, as if the fault
-// were its own. The reason never quotes the text.
+// NoToken returns why a text, without surrounding white space, cannot be a Vault token, or "" if it
+// can. Vault itself answers some of these with 500, as if the fault were its own. The reason never
+// quotes the text.
 func NoToken(text string) (why string) {
 	prefixed := func(prefixes ...string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool {
@@ -82,13 +82,13 @@ func NoToken(text string) (why string) {
 	return ""
 }
 
-// A fileError says why a file cannot be used, and holds neither its name nor its content.
+// A fileError is why a file cannot be used. It contains neither the file's name nor its content.
 type fileError string
 
 func (e fileError) Error() string { return string(e) }
 
-// readFile returns the content of a regular file of at most limit bytes. A pipe, which
-// might never end, is none.
+// readFile returns the content of a regular file of at most limit bytes. It rejects pipes, which
+// might never end.
 func readFile(name string, limit int64) ([]byte, error) {
 	file, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator names it
 	switch {

@@ -43,7 +43,8 @@ func TestTokenFile(t *testing.T) {
 	}
 }
 
-// TestTokenFileThatIsNone must not wait for a pipe's other end.
+// TestTokenFileThatIsNone checks that a token file which is not a regular file is rejected, and
+// that the read of a pipe does not block.
 func TestTokenFileThatIsNone(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -58,7 +59,7 @@ func TestTokenFileThatIsNone(t *testing.T) {
 	}
 }
 
-// TestTokenFileIsSeenWhenItChanges in each of the ways in which token files do.
+// TestTokenFileIsSeenWhenItChanges replaces a token file in each way that is used in practice.
 func TestTokenFileIsSeenWhenItChanges(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -72,7 +73,7 @@ func TestTokenFileIsSeenWhenItChanges(t *testing.T) {
 		is.Equal(token, want)
 	}
 
-	// A volume of Kubernetes: token -> ..data/token, ..data -> a folder, swapped in one step.
+	// A Kubernetes volume: token -> ..data/token, and ..data -> a folder, swapped atomically.
 	for _, version := range []string{"v1", "v2"} {
 		is.NoErr(os.Mkdir(in(version), 0o700))
 		is.NoErr(os.WriteFile(in(version+"/token"), []byte("s."+version+"\n"), 0o600))
@@ -84,12 +85,12 @@ func TestTokenFileIsSeenWhenItChanges(t *testing.T) {
 	is.NoErr(os.Rename(in("..data_tmp"), in("..data")))
 	shows("s.v2")
 
-	// Vault Agent: another file renamed over it.
+	// Vault Agent renames another file over it.
 	is.NoErr(os.WriteFile(in("token.tmp"), []byte("s.v3"), 0o600))
 	is.NoErr(os.Rename(in("token.tmp"), in("token")))
 	shows("s.v3")
 
-	// A shell: written in place, of the same size and at the same time.
+	// A shell overwrites it in place, with the same size and time.
 	info, err := os.Stat(in("token"))
 	is.NoErr(err)
 	is.NoErr(os.WriteFile(in("token"), []byte("s.v4"), 0o600))
@@ -105,7 +106,7 @@ func TestVaultTokenFromAFileThatComesAndGoes(t *testing.T) {
 	client := newClient(t, vault.Config{Address: server.URL, Token: vault.TokenFile(file)})
 
 	is.Equal(check(t, client), fault.Misconfigured)
-	is.Equal(len(server.requests), 0) // with no token there is nothing to connect for
+	is.Equal(len(server.requests), 0) // without a token there is no reason to connect
 	_, err := client.API(t.Context())
 	is.Equal(fault.ReasonOf(err), fault.Misconfigured)
 
@@ -115,21 +116,21 @@ func TestVaultTokenFromAFileThatComesAndGoes(t *testing.T) {
 	is.NoErr(os.WriteFile(file, []byte("s.canary-2"), 0o600))
 	is.Equal(check(t, client), fault.Denied)
 	is.Equal(check(t, client), fault.Denied)
-	is.Equal(server.lookups.Load(), int64(2)) // within the pause none goes out
+	is.Equal(server.lookups.Load(), int64(2)) // no lookup during the pause
 
 	server.set(canned{200, active}, canned{200, lookedUp})
 	is.NoErr(os.WriteFile(file, []byte("s.canary-3"), 0o600))
 	used, err := client.API(t.Context()) // a feature need not wait for the next check
 	is.NoErr(err)
 	is.Equal(used.Token(), "s.canary-3")
-	is.Equal(check(t, client), fault.Reason("")) // the pause is over at once
+	is.Equal(check(t, client), fault.Reason("")) // the pause ends immediately
 	is.Equal(server.requests[len(server.requests)-1].Header.Get("X-Vault-Token"), "s.canary-3")
 
 	is.NoErr(os.Remove(file))
 	is.Equal(check(t, client), fault.Misconfigured)
 }
 
-// TestNoToken is about what people set in a token's place.
+// TestNoToken checks common mistakes in the token's setting.
 func TestNoToken(t *testing.T) {
 	t.Parallel()
 	jwt := "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
@@ -166,9 +167,9 @@ func TestNoToken(t *testing.T) {
 		{"hvb.AAAAAQcanary", ""},
 		{"s.canary", ""},
 		{"root", ""},
-		{"s.canary.nsid", ""}, // of a namespace
+		{"s.canary.nsid", ""}, // in a namespace
 		{"00000000-0000-0000-0000-000000000000", ""},
-		{"eyJust-my-own-id", ""}, // an id that an administrator has chosen
+		{"eyJust-my-own-id", ""}, // an id chosen by an administrator
 	} {
 		is := is.New(t)
 		why := vault.NoToken(test.text)

@@ -1,12 +1,12 @@
-// Package vault is the function's client of HashiCorp Vault: it brings the token and
-// keeps it alive, and reads secrets.
+// Package vault is the function's client for HashiCorp Vault: it obtains the token, renews it, and
+// reads secrets.
 //
-// A feature asks a [Client] for a secret with [Client.Read] and [Client.Secret], and for
-// anything else by [Client.API], which is vault/api's own client. Nothing connects before
-// the first use, nothing runs while nobody uses it, and every error has a reason that
-// package checks can show.
+// A feature reads a secret with [Client.Read] or [Client.Secret], and does anything else with
+// [Client.API], which returns vault/api's own client. Nothing connects before the first use,
+// nothing runs while the client is unused, and every error has a reason that package checks can
+// show.
 //
-// What does not belong here: HTTP handlers, events, and the environment.
+// This package does not deal with HTTP handlers, events, or the environment.
 package vault
 
 import (
@@ -26,25 +26,24 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Config is all that a [Client] knows of its server. Nothing else is read from the
-// environment.
+// Config configures a [Client]. Nothing else is read from the environment.
 type Config struct {
-	Address   string                // base URL, without /v1; there is no default
-	Token     TokenSource           // asked at each use; there is no default
-	Login     Login                 // instead of Token
-	Namespace string                // for the token's requests; sys/health is asked without
-	CACert    string                // file of the PEM certificates to trust instead of the system's; read when a client is built
+	Address   string                // base URL, without /v1; no default
+	Token     TokenSource           // called on each use; no default
+	Login     Login                 // replaces Token
+	Namespace string                // for requests with the token; sys/health is requested without it
+	CACert    string                // PEM file of the certificates to trust instead of the system's; read when a client is built
 	Registry  prometheus.Registerer // for the metrics of logins; nil for none
-	Log       *slog.Logger          // nil discards
+	Log       *slog.Logger          // nil discards logs
 	OnPanic   func()                // counts panics; nil counts none
 }
 
-// A Client asks one Vault with the function's token, and keeps that token alive: a
-// renewable one is renewed at two thirds of its TTL, wherever it came from, beside the
-// use that finds it due. An unused token is never renewed.
+// A Client sends requests to one Vault with the function's token, and keeps the token valid: a
+// renewable token, from whatever source, is renewed at two thirds of its TTL, in the background of
+// the use that finds it due. An unused token is never renewed.
 //
-// A nil Client is that of settings that are missing or wrong: whatever it is asked, its
-// error's reason is misconfigured.
+// A nil Client stands for missing or wrong settings: every method that returns an error returns one
+// with the reason misconfigured.
 type Client struct {
 	config Config
 	source TokenSource
@@ -52,9 +51,9 @@ type Client struct {
 	renews single.Work
 
 	building sync.Mutex
-	built    *clients // nil until first asked, and after a failure that a new client may heal
+	built    *clients // nil before the first request, and after a failure that a new client may fix
 
-	looking chan struct{} // a slot for the lookup of the token
+	looking chan struct{} // held during a lookup of the token
 
 	state   sync.Mutex
 	lookup  lookup
@@ -64,10 +63,11 @@ type Client struct {
 	closed  bool
 }
 
-// clients are without and with the function's identity, on one http.Client.
+// clients are one client without the function's identity and one with it; they share one
+// http.Client.
 type clients struct{ anonymous, identified *api.Client }
 
-// New returns a client that connects to nothing before it is first used.
+// New returns a client that connects only when first used.
 func New(config Config) (*Client, error) {
 	switch {
 	case config.Address == "":
@@ -99,15 +99,15 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// API returns vault/api's client, with the token of the moment and the function's
-// namespace. It never retries, follows no redirect and reads at most 64 KiB of a
-// response. Ask for it at each use: a token that has changed is seen then.
+// API returns vault/api's client with the current token and the function's namespace. It never
+// retries, follows no redirects and reads at most 64 KiB of a response. Call API on each use, so
+// that a changed token is noticed.
 func (c *Client) API(ctx context.Context) (*api.Client, error) {
 	client, _, err := c.use(ctx)
 	return client, err
 }
 
-// use returns a client with the token of the moment, and that token.
+// use returns a client with the current token, and that token.
 func (c *Client) use(ctx context.Context) (*api.Client, string, error) {
 	if c == nil {
 		return nil, "", fault.New(fault.Misconfigured, "Vault's settings are missing or wrong")
@@ -120,11 +120,11 @@ func (c *Client) use(ctx context.Context) (*api.Client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	c.tend(clients.identified, token)
+	c.maintain(clients.identified, token)
 	return clients.identified, token, nil
 }
 
-// identify gives a client the token of the moment.
+// identify sets the current token on a client.
 func (c *Client) identify(ctx context.Context, client *api.Client) (token string, err error) {
 	if token, err = c.source(ctx); err != nil {
 		return "", fault.Of(err)
@@ -133,9 +133,8 @@ func (c *Client) identify(ctx context.Context, client *api.Client) (token string
 	return token, nil
 }
 
-// get reads a path, and returns the token that it was read with. A 403 may mean that the
-// token of a login has ended before its time: then, and if another login brings a token, it
-// is tried once more.
+// get reads a path, and returns the token that it used. A 403 may mean that a login's token ended
+// early: if a new login then returns another token, get retries once.
 func (c *Client) get(ctx context.Context, path string, query map[string][]string) (resp response, token string, err error) {
 	for again := false; ; again = true {
 		client, token, err := c.use(ctx)
@@ -155,9 +154,9 @@ func (c *Client) get(ctx context.Context, path string, query map[string][]string
 	}
 }
 
-// Close ends what the client holds of Vault, best effort and within two seconds: the token
-// of a login, and with it its leases, or else the leases. No login and no renewal comes
-// after it. Call it when no more work is in flight.
+// Close revokes what the client holds in Vault, best effort and within two seconds: a login's
+// token, which ends its leases too, or else the leases. No login or renewal follows. Call it when
+// no work is in flight.
 func (c *Client) Close(ctx context.Context) {
 	if c == nil {
 		return
@@ -170,7 +169,7 @@ func (c *Client) Close(ctx context.Context) {
 	c.building.Unlock()
 	c.state.Unlock()
 	if !first || built == nil {
-		return // it was never used
+		return // never used
 	}
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
@@ -186,7 +185,7 @@ func (c *Client) Close(ctx context.Context) {
 	}
 }
 
-// clients returns the clients in use, or builds them.
+// clients returns the clients, and builds them if necessary.
 func (c *Client) clients() (*clients, error) {
 	c.building.Lock()
 	defer c.building.Unlock()
@@ -201,8 +200,8 @@ func (c *Client) clients() (*clients, error) {
 	return built, nil
 }
 
-// heal has the clients built anew after an error that this may help against: the
-// certificates to trust may have changed on disk. It returns the error.
+// heal returns the error it is given. If new clients may fix the error, they are rebuilt: the
+// certificates to trust may have changed on disk.
 func (c *Client) heal(err error) error {
 	if fault.ReasonOf(err) == fault.TLS {
 		c.building.Lock()
@@ -212,10 +211,9 @@ func (c *Client) heal(err error) error {
 	return err
 }
 
-// build builds the clients from config alone. vault/api would read some twenty variables
-// from the environment, retry twice, wait 60 s, and send the token wherever a redirect
-// points; NewClient reads the environment even when a configuration is given, which is
-// why VAULT_* is taken out of it at start.
+// build builds the clients from config alone. By default, vault/api would read some twenty
+// environment variables, retry twice, wait 60 s, and send the token wherever a redirect points.
+// NewClient reads the environment even with a configuration, which is why Load unsets VAULT_*.
 func build(config Config, doubt func(token string)) (*clients, error) {
 	roots, err := readRoots(config.CACert)
 	if err != nil {
@@ -246,7 +244,7 @@ func build(config Config, doubt func(token string)) (*clients, error) {
 	return built, nil
 }
 
-// readRoots returns the certificates of a file, nil for no file.
+// readRoots returns the certificates in a file, or nil without a file.
 func readRoots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
@@ -262,7 +260,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// doubting tells of each 403 that a token was answered with, whoever used it.
+// doubting reports each 403 for a request with a token, whoever sent it.
 type doubting struct {
 	next  http.RoundTripper
 	doubt func(token string)

@@ -31,13 +31,13 @@ const (
 	wrongToken = `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`
 )
 
-// A canned answer of a server that plays Vault.
+// A canned response of a fake Vault.
 type canned struct {
 	status int
 	body   string
 }
 
-// header returns the response's headers: a rate limit says when to come back.
+// header returns the response's headers: a rate limit sets Retry-After.
 func (c canned) header() map[string]string {
 	if c.status == http.StatusTooManyRequests && strings.Contains(c.body, "come back in 50 s") {
 		return map[string]string{"Retry-After": "50"}
@@ -45,7 +45,7 @@ func (c canned) header() map[string]string {
 	return nil
 }
 
-// vaultServer plays Vault: health and lookup-self answer as a test says.
+// vaultServer is a fake Vault whose health and lookup-self return what a test sets.
 type vaultServer struct {
 	*httptest.Server
 	mu             sync.Mutex
@@ -98,7 +98,7 @@ func clientAt(t *testing.T, address string) *vault.Client {
 	return newClient(t, vault.Config{Address: address, Token: vault.FixedToken("s.canary")})
 }
 
-// check asks what package checks asks, under a deadline that only a hung check meets.
+// check checks what package checks does, with a timeout that only a hung check exceeds.
 func check(t *testing.T, client *vault.Client) fault.Reason {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -233,7 +233,7 @@ func TestVaultPrivateCA(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	client := newClient(t, vault.Config{Address: server.URL, CACert: file, Token: vault.FixedToken("s.canary")})
 
-	is.Equal(check(t, client), fault.Misconfigured) // there is no such file yet
+	is.Equal(check(t, client), fault.Misconfigured) // the file does not exist yet
 	is.NoErr(os.WriteFile(file, []byte("no PEM"), 0o600))
 	is.Equal(check(t, client), fault.Misconfigured)
 	other := httptest.NewTLSServer(http.NotFoundHandler())
@@ -241,7 +241,7 @@ func TestVaultPrivateCA(t *testing.T) {
 	is.NoErr(os.WriteFile(file, certificate(t, "other"), 0o600))
 	is.Equal(check(t, client), fault.TLS)
 	is.NoErr(os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
-	is.Equal(check(t, client), fault.Reason("")) // healed without a restart
+	is.Equal(check(t, client), fault.Reason("")) // recovered without a restart
 }
 
 func TestVaultDeniedIsAskedAgainWithGrowingPauses(t *testing.T) {
@@ -252,14 +252,14 @@ func TestVaultDeniedIsAskedAgainWithGrowingPauses(t *testing.T) {
 		var at []time.Duration
 		for began := time.Now(); time.Since(began) < 150*time.Second; time.Sleep(100 * time.Millisecond) {
 			before := lookups.count
-			is.Equal(check(t, client), fault.Denied) // and stays denied in between
+			is.Equal(check(t, client), fault.Denied) // and stays denied meanwhile
 			if lookups.count > before {
 				at = append(at, time.Since(began).Truncate(time.Second))
 			}
 		}
 		is.Equal(at, []time.Duration{0, 1e9, 3e9, 7e9, 15e9, 31e9, 61e9, 91e9, 121e9})
 
-		lookups.token = "s.new" // a new token is asked for at once
+		lookups.token = "s.new" // a new token is looked up immediately
 		lookups.lookup = canned{200, lookedUp}
 		is.Equal(check(t, client), fault.Reason(""))
 	})
@@ -274,10 +274,10 @@ func TestVaultTokenIsLookedUpEveryThirtySeconds(t *testing.T) {
 			is.Equal(check(t, client), fault.Reason(""))
 		}
 		is.Equal(lookups.count, 10)
-		lookups.lookup = canned{403, wrongToken} // revoked: seen within 30 s
+		lookups.lookup = canned{403, wrongToken} // revoked: noticed within 30 s
 		time.Sleep(30 * time.Second)
 		is.Equal(check(t, client), fault.Denied)
-		lookups.lookup = canned{500, ""} // anything else says nothing of the token: asked again at the next check
+		lookups.lookup = canned{500, ""} // other statuses say nothing about the token: it is looked up again with the next check
 		time.Sleep(time.Second)
 		is.Equal(check(t, client), fault.Unavailable)
 		before := lookups.count
@@ -311,7 +311,7 @@ func TestVaultClientIsLazyAndOurs(t *testing.T) {
 	is.Equal(ours.MaxRetries(), 0)
 	again, err := client.API(t.Context())
 	is.NoErr(err)
-	is.Equal(ours, again) // the same one
+	is.Equal(ours, again) // the same client
 
 	_, err = newClient(t, vault.Config{
 		Address: "http://127.0.0.1:1", CACert: "/nonexistent/canary", Token: vault.FixedToken(""),
