@@ -35,7 +35,7 @@ func TestPgBouncer(t *testing.T) {
 			is.NoErr(err)
 			_, port, _ := net.SplitHostPort(listener.Addr().String())
 			is.NoErr(listener.Close())
-			dir, err := os.MkdirTemp("", "pgbouncer")
+			dir, err := os.MkdirTemp("", "pgbouncer") //nolint:usetesting // another user must reach it
 			is.NoErr(err)
 			t.Cleanup(func() { _ = os.RemoveAll(dir) })
 			users, ini := filepath.Join(dir, "users"), filepath.Join(dir, "pgbouncer.ini")

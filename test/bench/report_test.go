@@ -55,8 +55,10 @@ func good() *results {
 		Throughput: []throughput{row(live, functionName), row(ready, functionName), row(metrics, functionName), row(metrics, promhttpName)},
 		Series:     [2]int{200, 200},
 		Latency: []latency{
-			{What: live, Who: bareName, Max: 5}, {What: readyHung, Who: functionName, P50: 61, P99: 65},
-			{What: binaryEcho, Who: functionName, Rate: fastRate, P99: 3, P99High: 4}, {What: binaryEcho, Who: stoppedName, Rate: fastRate, P99: 3},
+			{What: live, Who: bareName, Max: 5},
+			{What: readyHung, Who: functionName, P50: 61, P99: 65},
+			{What: binaryEcho, Who: functionName, Rate: fastRate, P99: 3, P99High: 4},
+			{What: binaryEcho, Who: stoppedName, Rate: fastRate, P99: 3},
 		},
 		Starts:       []start{{Who: bareName, P50: 3}, {Who: functionName, P50: 6}},
 		Footprint:    []footprint{{Who: functionName, Binary: 14e6, Layer: 6e6, Idle: 14, Loaded: 20}},

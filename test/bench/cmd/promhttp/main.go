@@ -17,10 +17,14 @@ import (
 	"coffeebuddy/test/bench/internal/served"
 )
 
-var (
-	requestSeconds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 3, 5, 10}
-	checkSeconds   = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
-)
+// The bounds of the function's histograms.
+func requestSeconds() []float64 {
+	return []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 3, 5, 10}
+}
+
+func checkSeconds() []float64 {
+	return []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+}
 
 func main() {
 	registry := prometheus.NewRegistry()
@@ -106,7 +110,7 @@ func newFunction(registry *prometheus.Registry) function {
 	}
 	up, checks := gauges("coffeebuddy_dependency_up", "dependency"), counters("coffeebuddy_dependency_checks_total", "dependency")
 	failures := counters("coffeebuddy_dependency_check_failures_total", "dependency", "reason")
-	took := histograms("coffeebuddy_dependency_check_duration_seconds", checkSeconds, "dependency")
+	took := histograms("coffeebuddy_dependency_check_duration_seconds", checkSeconds(), "dependency")
 	last := gauges("coffeebuddy_dependency_last_check_timestamp_seconds", "dependency")
 	success := gauges("coffeebuddy_dependency_last_success_timestamp_seconds", "dependency")
 	for _, dependency := range []string{"ory", "vault"} {
@@ -124,7 +128,7 @@ func newFunction(registry *prometheus.Registry) function {
 	}
 	f := function{
 		requests:  counters("coffeebuddy_http_requests_total", "method", "route", "code"),
-		durations: histograms("coffeebuddy_http_request_duration_seconds", requestSeconds, "method", "route"),
+		durations: histograms("coffeebuddy_http_request_duration_seconds", requestSeconds(), "method", "route"),
 	}
 	f.requests.WithLabelValues("GET", "/metrics", "200")
 	f.durations.WithLabelValues("GET", "/metrics")
