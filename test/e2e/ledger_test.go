@@ -81,7 +81,7 @@ func TestLedger(t *testing.T) {
 			kind := []string{"transaction", "plain"}[n%2]
 			id := kind + "-" + strconv.Itoa(n)
 			responses := make(chan string, 4)
-			times := 2 + rand.IntN(3) //nolint:gosec // not a secret
+			times := 2 + rand.IntN(3)
 			for range times {
 				go func() { responses <- delivered(t.Context(), functions, kind, id) }()
 			}
@@ -126,7 +126,7 @@ func TestLedger(t *testing.T) {
 func delivered(ctx context.Context, functions []*function, kind, id string) string {
 	last := "no response"
 	for try := range 400 {
-		f := functions[rand.IntN(len(functions))] //nolint:gosec // not a secret
+		f := functions[rand.IntN(len(functions))]
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url, strings.NewReader("data of "+id))
 		if err != nil {
 			return err.Error()
@@ -181,7 +181,7 @@ func disturb(ctx context.Context, d disturbances) error {
 			d.restarts--
 			err = d.postgres.Restart(ctx)
 		default:
-			f := d.functions[rand.IntN(len(d.functions))] //nolint:gosec // not a secret
+			f := d.functions[rand.IntN(len(d.functions))]
 			f.Kill()
 			err = f.Start(ctx)
 		}
