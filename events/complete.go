@@ -26,7 +26,7 @@ func (e *Events) complete(in event.Event, traceparent string) (event.Event, erro
 		c.ID = rand.Text()
 	}
 	if c.Source.URL == (url.URL{}) {
-		c.Source = *types.ParseURIRef(e.source)
+		c.Source = e.source
 	}
 	if c.Time == nil || c.Time.IsZero() {
 		c.Time = &types.Timestamp{Time: time.Now()}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -41,7 +42,7 @@ type Config struct {
 // everything else may be called at any time, from any goroutine.
 type Events struct {
 	config    Config
-	source    string       // of replies that name none
+	source    types.URIRef // of replies that name none
 	logger    *slog.Logger // config.Log with the correlation of its lines' contexts
 	metrics   *metrics
 	receivers map[string]*registration // by type
@@ -85,7 +86,7 @@ func New(config Config) (*Engine, error) {
 	}
 	e := &Events{
 		config:    config,
-		source:    "//coffeebuddy/" + url.PathEscape(config.App),
+		source:    *types.ParseURIRef("//coffeebuddy/" + url.PathEscape(config.App)),
 		logger:    slog.New(correlated{config.Log.Handler()}),
 		receivers: make(map[string]*registration),
 		ledger:    config.Ledger,

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"coffeebuddy/events/attribute"
@@ -20,19 +21,27 @@ const echoType = "boson.fn"
 // whole body would cost several times its size in memory, for anybody.
 const echoLimit = 64 << 10
 
-// echoed is the reply of the built-in receivers: the data they received, and the function's name.
-type echoed struct {
-	Message     json.RawMessage `json:"message"`
-	App         string          `json:"app"`
-	Environment string          `json:"environment"`
-	Version     string          `json:"version"`
+// An echo is the built-in receiver. Its replies have the data that it received, and the function's
+// name.
+type echo struct{ after string } // what follows the data
+
+func newEcho(c Config) (echo, error) {
+	var line strings.Builder
+	encoder := json.NewEncoder(&line)
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(struct {
+		App         string `json:"app"`
+		Environment string `json:"environment"`
+		Version     string `json:"version"`
+	}{c.App, c.Environment, c.Version})
+	return echo{"," + strings.TrimPrefix(line.String(), "{")}, err
 }
 
-// echo answers an event with its data.
-func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
-	body, err := h.echoOf(message(e))
-	if err == nil && !attribute.IsJSON(body) { // too deep by the one level that is added
-		body, err = h.echoOf(quoted(e.Data()))
+// receive answers an event with its data.
+func (h echo) receive(_ context.Context, e event.Event) (*event.Event, error) {
+	body, err := h.of(message(e))
+	if err == nil && len(body) > attribute.MaxDepth && !attribute.IsJSON(body) { // too deep by the level that is added
+		body, err = h.of(quoted(e.Data()))
 	}
 	if err != nil {
 		return nil, err
@@ -45,13 +54,14 @@ func (h *Handler) echo(_ context.Context, e event.Event) (*event.Event, error) {
 	return &reply, nil
 }
 
-func (h *Handler) echoOf(message json.RawMessage) ([]byte, error) {
-	var line bytes.Buffer
-	encoder := json.NewEncoder(&line)
-	encoder.SetEscapeHTML(false) // what came goes back as it came
-	if err := encoder.Encode(echoed{message, h.config.App, h.config.Environment, h.config.Version}); err != nil {
+func (h echo) of(message json.RawMessage) ([]byte, error) {
+	const before = `{"message":`
+	line := bytes.NewBuffer(make([]byte, 0, len(before)+len(message)+len(h.after)))
+	line.WriteString(before)
+	if err := json.Compact(line, message); err != nil {
 		return nil, fmt.Errorf("encode the echo: %w", err)
 	}
+	line.WriteString(h.after)
 	return line.Bytes(), nil
 }
 

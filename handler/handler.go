@@ -104,7 +104,11 @@ func New(config Config) (*Handler, error) {
 	}
 	h.events.OnFirstAccepted(func() { h.Reached(FirstEvent) })
 	if config.Echo {
-		if err := h.events.On(echoType, h.echo); err != nil {
+		echo, err := newEcho(config)
+		if err != nil {
+			return nil, fmt.Errorf("make the echo: %w", err)
+		}
+		if err := h.events.On(echoType, echo.receive); err != nil {
 			return nil, err
 		}
 	}

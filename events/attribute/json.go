@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// maxDepth is how deep JSON may be nested. encoding/json's own limit is ten times
+	// MaxDepth is how deep JSON may be nested. encoding/json's own limit is ten times
 	// that; no event is that deep, and each level costs a receiver memory.
-	maxDepth = 1000
+	MaxDepth = 1000
 
 	// maxMembers bounds the members of a structured event. Headers are bounded by the
 	// server.
@@ -22,7 +22,7 @@ const (
 // errJSON is a body that should be JSON and is not, is no object, or is over a limit.
 var errJSON = errors.New("not JSON as it is taken here")
 
-// IsJSON reports whether text is one JSON text (RFC 8259) in UTF-8, at most maxDepth
+// IsJSON reports whether text is one JSON text (RFC 8259) in UTF-8, at most MaxDepth
 // deep.
 func IsJSON(text []byte) bool {
 	s := scanner{text: text}
@@ -156,7 +156,7 @@ func (s *scanner) value(depth int) bool {
 	case '"':
 		return s.str()
 	case '{', '[':
-		return depth < maxDepth && s.list(c, depth+1)
+		return depth < MaxDepth && s.list(c, depth+1)
 	case 't':
 		return s.word("true")
 	case 'f':

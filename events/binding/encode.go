@@ -12,8 +12,13 @@ import (
 // is the event's data. Each header has one value. The event must be valid, as
 // [coffeebuddy/events/attribute.Check] says.
 func Encode(e event.Event) map[string][]string {
-	header := make(map[string][]string, 8)
-	set := func(name, value string) { header[name] = []string{headerText(value)} }
+	const most = 9 // headers, besides those of extensions
+	header := make(map[string][]string, most)
+	values := make([]string, 0, most+len(e.Extensions()))
+	set := func(name, value string) {
+		values = append(values, headerText(value))
+		header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
 	for name, value := range e.Extensions() {
 		text, _ := types.Format(value) // which is valid
 		set(textproto.CanonicalMIMEHeaderKey("ce-"+name), text)
