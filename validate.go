@@ -390,9 +390,9 @@ func overrides(to *map[string]string) setting {
 	}
 }
 
-// certificates takes PEM certificates, at least one and nothing that is none.
+// certificates takes PEM certificates, at least one and nothing that is none. It shows how many.
 func certificates(to *string) setting {
-	return text(to, "", func(text string) string {
+	s := text(to, "", func(text string) string {
 		const allowed = "must be PEM certificates"
 		rest, found := []byte(text), 0
 		for {
@@ -410,6 +410,17 @@ func certificates(to *string) setting {
 		}
 		return ""
 	})
+	s.show = func() string {
+		switch n := strings.Count(*to, "-----BEGIN CERTIFICATE-----"); n {
+		case 0:
+			return ""
+		case 1:
+			return "1 certificate"
+		default:
+			return strconv.Itoa(n) + " certificates"
+		}
+	}
+	return s
 }
 
 // isPrintable reports whether s is UTF-8 without control characters.

@@ -55,6 +55,8 @@ func TestShownSettingsCanBeSet(t *testing.T) {
 		"K_SINK": "https://broker.example.com/coffee", "K_CE_OVERRIDES": `{"extensions":{"team":"coffee"}}`, "K_CA_CERTS": certificate,
 	}
 	what, _ := load(t, variables)
+	is.Equal(what.Settings["K_CA_CERTS"], "1 certificate") // the one that is not shown as it was set
+	what.Settings["K_CA_CERTS"] = certificate
 	is.Equal(what.Settings, variables)
 	is.Equal(len(what.Wrong)+len(what.Unknown), 0)
 
@@ -88,4 +90,42 @@ func TestShownSettingsHoldNoSecret(t *testing.T) {
 		is.True(!there) // what is wrong may be anything
 	}
 	is.True(!strings.Contains(text, "canar"))
+}
+
+// TestShownSettingsHoldNoPastedCredential: a credential is often pasted where its file's path or
+// another name belongs.
+func TestShownSettingsHoldNoPastedCredential(t *testing.T) {
+	for what, value := range map[string]string{
+		"a token of Vault":                   "hvs.canary",
+		"a batch token":                      "hvb.canary-canary",
+		"a token in a path":                  "/var/run/hvs.canary",
+		"an old token of Vault":              "s.canary",
+		"an old token with its namespace":    "s.canarycanarycanarycanary.ns",
+		"a JSON Web Token":                   "eyJhbGciOiJub25lIn0.canary.canary",
+		"a JSON Web Token without signature": "eyJhbGciOiJub25lIn0.canary.",
+		"an access token of Ory's":           "ory_at_canary",
+		"an authorization code of Ory's":     "ory_ac_canary",
+		"a bot token of Slack's":             "xoxb-canary",
+		"an app token of Slack's":            "xapp-canary",
+		"a header's value":                   "Bearer canary",
+		"a URL with a user":                  "https://canary:canary@host/path",
+		"a URL with a query":                 "https://host/path?canary",
+	} {
+		t.Run(what, func(t *testing.T) {
+			is := is.New(t)
+			for _, variable := range []string{"VAULT_TOKEN_FILE", "VAULT_JWT_FILE", "VAULT_CACERT", "VAULT_ROLE", "VAULT_NAMESPACE", "COFFEEBUDDY_APP_NAME", "COFFEEBUDDY_EVENTS_AUDIENCE"} {
+				shown, text := load(t, map[string]string{variable: value})
+				_, wrong := shown.Wrong[variable] // and then it is not shown either
+				is.True(wrong || shown.Settings[variable] == "[redacted]")
+				is.True(!strings.Contains(text, "canary"))
+			}
+		})
+	}
+}
+
+func TestShownSettingsCountCertificates(t *testing.T) {
+	is := is.New(t)
+	what, text := load(t, map[string]string{"K_CA_CERTS": certificate + certificate})
+	is.Equal(what.Settings["K_CA_CERTS"], "2 certificates")
+	is.True(!strings.Contains(text, "BEGIN"))
 }

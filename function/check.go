@@ -57,6 +57,8 @@ type result struct {
 	Ready        bool         `json:"ready"`
 	Settings     []variable   `json:"settings"`
 	Dependencies []dependency `json:"dependencies"` // none are asked where the function would not start
+
+	panicked bool // a feature did, so the function would not start
 }
 
 // A dependency is one dependency's verdict and the way there.
@@ -79,9 +81,12 @@ func check() *result {
 	if err != nil {
 		return found
 	}
-	function, err := coffeebuddy.NewFunction(settings, io.Discard, coffeebuddy.Features()...)
+	function, err := build(func() (*coffeebuddy.Function, error) {
+		return coffeebuddy.NewFunction(settings, io.Discard, coffeebuddy.Features()...)
+	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		found.panicked = errors.Is(err, errPanic)
 		return found
 	}
 	checkers := function.Dependencies()
@@ -101,11 +106,36 @@ func check() *result {
 	return found
 }
 
+// errPanic is the error of a feature that panics.
+var errPanic = errors.New("a feature panicked")
+
+// build calls start. A feature's panic becomes an error without the panic's value, which may hold
+// a secret.
+func build(start func() (*coffeebuddy.Function, error)) (function *coffeebuddy.Function, err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("register the features: %w", errPanic)
+		}
+	}()
+	return start()
+}
+
+// guarded asks one dependency. As in readiness, a check that panics is a bad response; the panic's
+// value, which may hold a secret, is not shown.
+func guarded(ctx context.Context, checker checks.Checker) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = checks.Fail(checks.ReasonBadResponse, "the check panicked")
+		}
+	}()
+	return checker.Check(ctx)
+}
+
 // ask asks one dependency. A check that ignores the end of ctx is left behind.
 func ask(ctx context.Context, checker checks.Checker) dependency {
 	way := new(way)
 	done := make(chan error, 1)
-	go func() { done <- checker.Check(way.watch(ctx)) }()
+	go func() { done <- guarded(way.watch(ctx), checker) }()
 	var err error
 	select {
 	case err = <-done:
@@ -127,8 +157,15 @@ func ask(ctx context.Context, checker checks.Checker) dependency {
 	return d
 }
 
-// exitCode returns 2 as long as a setting must change before the function can be ready.
+// exitCode returns 2 as long as a setting must change before the function can be ready, and where
+// the function does not start for another reason than a panic.
 func (r *result) exitCode() int {
+	switch {
+	case r.panicked:
+		return exitNotReady
+	case len(r.Dependencies) == 0:
+		return exitSettings
+	}
 	for _, v := range r.Settings {
 		if v.State == stateWrong {
 			return exitSettings

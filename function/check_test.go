@@ -5,18 +5,21 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"coffeebuddy"
 	"coffeebuddy/checks"
 
 	"github.com/matryer/is"
@@ -166,6 +169,32 @@ func TestCheckLeavesBehindWhatIgnoresItsDeadline(t *testing.T) {
 	})
 }
 
+// panicking is a check of a feature's that panics.
+type panicking struct{}
+
+func (panicking) Name() string                { return "panicking" }
+func (panicking) Check(context.Context) error { panic(vaultToken) }
+
+func TestCheckSurvivesAPanic(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	d := ask(t.Context(), panicking{})
+	is.Equal(d.Reason, checks.ReasonBadResponse)
+	is.Equal(d.Detail, "the check panicked")
+
+	_, err := build(func() (*coffeebuddy.Function, error) { panic(vaultToken) })
+	is.True(errors.Is(err, errPanic))
+	is.True(!strings.Contains(err.Error(), vaultToken))
+}
+
+// A function that does not start says so by its exit code.
+func TestCheckExitsByWhyItDoesNotStart(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	is.Equal((&result{}).exitCode(), exitSettings)
+	is.Equal((&result{panicked: true}).exitCode(), exitNotReady)
+}
+
 // A server chooses the path that a redirect leads to; it must not draw on the terminal.
 func TestCheckEscapesWhereARedirectLeads(t *testing.T) {
 	t.Parallel()
@@ -240,6 +269,15 @@ func TestCheckInJSON(t *testing.T) {
 	is.NoErr(json.Unmarshal([]byte(out), &found))
 	is.Equal(found.Ready, false)
 	is.Equal(len(found.Dependencies), 2)
+	documented, err := os.ReadFile("../docs/operations.md")
+	is.NoErr(err)
+	for _, shape := range []reflect.Type{reflect.TypeFor[result](), reflect.TypeFor[variable](), reflect.TypeFor[dependency](), reflect.TypeFor[request]()} {
+		for i := range shape.NumField() {
+			if name, _, _ := strings.Cut(shape.Field(i).Tag.Get("json"), ","); name != "" {
+				is.True(bytes.Contains(documented, []byte("`"+name+"`"))) // each field is in the documentation
+			}
+		}
+	}
 	for _, d := range found.Dependencies {
 		is.Equal(d.Requests[0].Status, http.StatusOK)
 		if d.Name == "vault" {

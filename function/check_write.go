@@ -59,6 +59,8 @@ func (r *result) writeText(out io.Writer) error {
 		d.write(&text)
 	}
 	switch {
+	case r.panicked:
+		text.WriteString("\nnot ready: the function would not start\n")
 	case len(r.Dependencies) == 0:
 		text.WriteString("\nwrong settings: the function would not start\n")
 	case r.Ready:
