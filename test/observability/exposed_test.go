@@ -3,6 +3,7 @@ package observability
 import (
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"coffeebuddy"
+	"coffeebuddy/handler/connections"
 
 	"github.com/matryer/is"
 	"github.com/prometheus/common/expfmt"
@@ -107,6 +109,10 @@ func exposed(t *testing.T) []model.Metric {
 	is.NoErr(err)
 	function, err := coffeebuddy.NewFunction(settings, io.Discard)
 	is.NoErr(err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	is.NoErr(err)
+	t.Cleanup(func() { _ = listener.Close() })
+	is.NoErr(function.Metrics().Register(connections.Listen(listener, connections.Config{}))) // as package main does
 	answer := httptest.NewRecorder()
 	function.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	is.Equal(answer.Code, http.StatusOK)
