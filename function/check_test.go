@@ -215,6 +215,15 @@ func TestCheckEscapesWhereARedirectLeads(t *testing.T) {
 	is.True(!strings.Contains(out, "\nready"))
 }
 
+// Whoever sets a variable must not draw on the terminal of whoever looks.
+func TestCheckEscapesVariables(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	_, out, _ := runCheck(t, healthy(), nil, "VAULT_TOKEN_FILE=/a\x1b[2J\nready", "COFFEEBUDDY_\x1b[2J=1")
+	is.True(!strings.Contains(out, "\x1b"))
+	is.True(!strings.Contains(out, "\nready"))
+}
+
 func TestCheckShowsNoQueryOfTheSink(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
@@ -272,8 +281,8 @@ func TestCheckInJSON(t *testing.T) {
 	documented, err := os.ReadFile("../docs/operations.md")
 	is.NoErr(err)
 	for _, shape := range []reflect.Type{reflect.TypeFor[result](), reflect.TypeFor[variable](), reflect.TypeFor[dependency](), reflect.TypeFor[request]()} {
-		for i := range shape.NumField() {
-			if name, _, _ := strings.Cut(shape.Field(i).Tag.Get("json"), ","); name != "" {
+		for field := range shape.Fields() {
+			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 				is.True(bytes.Contains(documented, []byte("`"+name+"`"))) // each field is in the documentation
 			}
 		}

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"coffeebuddy/checks"
 )
@@ -37,6 +39,14 @@ func (r *result) writeJSON(out io.Writer) error {
 	return encoder.Encode(r)
 }
 
+// printable returns a text as it is, or quoted if it could draw on a terminal.
+func printable(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
+}
+
 // writeText writes the result for people: settings, then each dependency with the way there.
 func (r *result) writeText(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -49,7 +59,7 @@ func (r *result) writeText(out io.Writer) error {
 		case stateUnknown:
 			said = "the function has no such setting"
 		}
-		_, _ = fmt.Fprintf(table, "  %s\t%s\t%s\n", v.Name, v.State, said)
+		_, _ = fmt.Fprintf(table, "  %s\t%s\t%s\n", printable(v.Name), v.State, printable(said))
 	}
 	if err := table.Flush(); err != nil {
 		return err
