@@ -54,7 +54,6 @@ func TestOnACluster(t *testing.T) {
 		{"with no pod, a request starts one", scaleFromZero},
 		{"by role, a deploy needs no Secret", deployByRole},
 		{"a durable command goes through a broker", durableCommand},
-		{"two pods share a ledger", sharedLedger},
 		{"undeploy leaves the namespace and the Secret", undeploy},
 		{"without Knative it rolls out as well", plainDeployment},
 		{"no log holds a secret", readLogs},
