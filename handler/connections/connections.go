@@ -254,9 +254,15 @@ func (l *Listener) afford(c *conn, cost int) {
 		return
 	}
 	l.charge(c, cost)
-	for longest := l.waiting.after; l.cost > maxCost && longest != &l.waiting; {
+	l.shedWhile(func() bool { return l.cost > maxCost }, func(c *conn) bool { return c.cost > 0 })
+}
+
+// shedWhile closes some of the connections that wait for their callers, the longest first, while
+// there are too many. The lock is held.
+func (l *Listener) shedWhile(tooMany func() bool, some func(*conn) bool) {
+	for longest := l.waiting.after; longest != &l.waiting && tooMany(); {
 		next := longest.after
-		if longest.cost > 0 {
+		if some(longest) {
 			l.shed.Inc()
 			l.drop(longest)
 		}
@@ -437,16 +443,8 @@ func (l *Listener) limitWrites() {
 // many do: several at a time, since it looks through all that wait. The lock is held.
 func (l *Listener) limitBodies() {
 	limit := l.mayBegin()
-	if l.bodies <= limit {
-		return
-	}
-	for longest := l.waiting.after; l.bodies > limit-limit/8 && longest != &l.waiting; {
-		next := longest.after
-		if longest.bodyDue {
-			l.shed.Inc()
-			l.drop(longest)
-		}
-		longest = next
+	if l.bodies > limit {
+		l.shedWhile(func() bool { return l.bodies > limit-limit/8 }, func(c *conn) bool { return c.bodyDue })
 	}
 }
 
@@ -454,16 +452,8 @@ func (l *Listener) limitBodies() {
 // have had one. The lock is held.
 func (l *Listener) limitUsed() {
 	limit := max(l.config.Limit/shareUsed, minBegun)
-	if l.used <= limit {
-		return
-	}
-	for longest := l.waiting.after; l.used > limit-limit/16 && longest != &l.waiting; {
-		next := longest.after
-		if longest.used && longest.phaseNow() == header {
-			l.shed.Inc()
-			l.drop(longest)
-		}
-		longest = next
+	if l.used > limit {
+		l.shedWhile(func() bool { return l.used > limit-limit/16 }, func(c *conn) bool { return c.used && c.phaseNow() == header })
 	}
 }
 
