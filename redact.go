@@ -5,11 +5,12 @@ import (
 	"strings"
 )
 
-// redact returns "[redacted]" in place of a value that holds what looks like a credential, such as
-// a token that was pasted where the path of its file belongs. Settings that are secrets are
-// redacted by themselves; this is for all others, so it hides rather a harmless value too many.
-func redact(value string) string {
-	for _, credential := range []string{
+// redactor returns a func that returns "[redacted]" in place of a value that holds what looks like a
+// credential, such as a token that was pasted where the path of its file belongs. Settings that are
+// secrets are redacted by themselves; this is for all others, so it hides rather a harmless value
+// too many.
+func redactor() func(value string) string {
+	credential := regexp.MustCompile("(?:" + strings.Join([]string{
 		`\bhv[sbr]\.[\w-]`,                             // Vault's service, batch and recovery tokens
 		`^[sbr]\.[\w-]+$`, `\b[sbr]\.[A-Za-z0-9]{20,}`, // those of Vault before 1.10, with a namespace behind them or not
 		`\beyJ[\w-]+\.[\w-]+\.`,     // a JSON Web Token
@@ -19,10 +20,11 @@ func redact(value string) string {
 		`PRIVATE KEY-----`,           // PEM
 		`://[^/?#\s]*@`,              // a URL with a user
 		`(?i)\bhttps?://[^?#\s]*\?.`, // a URL with a query
-	} {
-		if regexp.MustCompile(credential).MatchString(strings.TrimSuffix(value, "?"+redacted)) {
+	}, ")|(?:") + ")")
+	return func(value string) string {
+		if credential.MatchString(strings.TrimSuffix(value, "?"+redacted)) {
 			return redacted
 		}
+		return value
 	}
-	return value
 }

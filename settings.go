@@ -266,7 +266,7 @@ func names(prefix string) []string {
 // Shown returns each variable with the value that counts, as it would be set, "" for none. A
 // secret is redacted, as is any value that looks like one; of certificates there is the number.
 func (s Settings) Shown() map[string]string {
-	shown := make(map[string]string)
+	shown, redact := make(map[string]string), redactor()
 	for _, v := range s.table(nil) {
 		shown[v.name] = redact(v.show())
 	}
