@@ -1,7 +1,6 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -39,49 +38,43 @@ func newEcho(c Config) (echo, error) {
 
 // receive answers an event with its data.
 func (h echo) receive(_ context.Context, e event.Event) (*event.Event, error) {
-	body, err := h.of(message(e))
-	if err == nil && len(body) > attribute.MaxDepth && !attribute.IsJSON(body) { // too deep by the level that is added
-		body, err = h.of(quoted(e.Data()))
-	}
-	if err != nil {
-		return nil, err
-	}
 	reply := event.New()
 	reply.SetType("coffeebuddy.echo")
-	if err := reply.SetData(event.ApplicationJSON, body); err != nil {
+	if err := reply.SetData(event.ApplicationJSON, h.of(e)); err != nil {
 		return nil, fmt.Errorf("set the reply's data: %w", err)
 	}
 	return &reply, nil
 }
 
-func (h echo) of(message json.RawMessage) ([]byte, error) {
-	const before = `{"message":`
-	line := bytes.NewBuffer(make([]byte, 0, len(before)+len(message)+len(h.after)))
-	line.WriteString(before)
-	if err := json.Compact(line, message); err != nil {
-		return nil, fmt.Errorf("encode the echo: %w", err)
-	}
-	line.WriteString(h.after)
-	return line.Bytes(), nil
-}
-
-// message returns an event's data as JSON: as it is if it is JSON, text as a
-// string, anything else in base64, and null for none.
-func message(e event.Event) json.RawMessage {
+// of returns the echo of an event: its data as it is if that is JSON, text as a string, anything
+// else in base64, and null for none.
+func (h echo) of(e event.Event) []byte {
 	data := e.Data()
-	switch {
-	case len(data) == 0:
-		return json.RawMessage("null")
-	case attribute.IsJSONType(e.DataContentType()) && attribute.IsJSON(data):
-		return data
-	case !utf8.Valid(data):
+	if len(data) == 0 {
+		return append(h.line(len("null")), "null"+h.after...)
+	}
+	if attribute.IsJSONType(e.DataContentType()) {
+		line, ok := attribute.AppendCompact(h.line(len(data)), data)
+		line = append(line, h.after...)
+		if ok && (len(line) <= attribute.MaxDepth || attribute.IsJSON(line)) { // else it is too deep by the level that is added
+			return line
+		}
+	}
+	if !utf8.Valid(data) {
 		data = []byte(base64.StdEncoding.EncodeToString(data))
 	}
-	return quoted(data)
+	text := quoted(data)
+	return append(append(h.line(len(text)), text...), h.after...)
+}
+
+// line returns the beginning of an echo, with room for the rest.
+func (h echo) line(message int) []byte {
+	const before = `{"message":`
+	return append(make([]byte, 0, len(before)+message+len(h.after)), before...)
 }
 
 // quoted returns a text as a JSON string.
-func quoted(text []byte) json.RawMessage {
+func quoted(text []byte) []byte {
 	line, err := json.Marshal(string(text))
 	if err != nil {
 		panic("handler: marshal a string: " + err.Error()) // strings always marshal

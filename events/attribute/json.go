@@ -2,6 +2,7 @@ package attribute
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -42,47 +43,56 @@ type Member struct {
 	Value []byte
 }
 
+// AppendCompact appends one JSON text to line, without the space between its tokens. Like IsJSON it
+// reports whether text is one.
+func AppendCompact(line, text []byte) ([]byte, bool) {
+	s := scanner{text: text, compacts: true, compact: line}
+	ok := utf8.Valid(text) && s.value(0) && s.ended()
+	return append(s.compact, text[s.copied:]...), ok
+}
+
 // Members returns the members of a JSON object, without those that are null, which is how the
 // JSON format writes an absent one. A name that occurs twice is refused: implementations disagree
 // on which of the two wins.
 func Members(text []byte) ([]Member, error) {
-	if !IsJSONObject(text) {
-		return nil, errJSON
-	}
-	members := make([]Member, 0, 8)
-	s := scanner{text: text} // which cannot fail from here on
+	s := scanner{text: text, collects: true, members: make([]Member, 0, 8)}
 	s.space()
-	s.at++ // the brace
-	for s.space(); s.next() != '}'; s.space() {
-		if s.next() == ',' {
-			s.at++
-			s.space()
-		}
-		name, ok := nameOf(s.take())
-		if !ok {
-			return nil, Malformed("") // half a surrogate pair
-		}
-		s.space()
-		s.at++ // the colon
-		s.space()
-		value := s.take()
-		for _, other := range members {
-			if other.Name == name {
-				return nil, Malformed(name)
-			}
-		}
-		if len(members) == maxMembers {
-			return nil, errJSON
-		}
-		members = append(members, Member{name, value})
+	if s.next() != '{' || !utf8.Valid(text) || !s.value(0) || !s.ended() {
+		return nil, errJSON // whatever else is wrong with it
 	}
-	present := members[:0]
-	for _, m := range members {
+	if s.wrong != nil {
+		return nil, s.wrong
+	}
+	present := s.members[:0]
+	for _, m := range s.members {
 		if string(m.Value) != "null" {
 			present = append(present, m)
 		}
 	}
 	return present, nil
+}
+
+// member takes a member of the outermost object, unless one is wrong.
+func (s *scanner) member(text, value []byte) {
+	if s.wrong != nil {
+		return
+	}
+	name, ok := nameOf(text)
+	if !ok {
+		s.wrong = Malformed("") // half a surrogate pair
+		return
+	}
+	for _, other := range s.members {
+		if other.Name == name {
+			s.wrong = Malformed(name)
+			return
+		}
+	}
+	if len(s.members) == maxMembers {
+		s.wrong = errJSON
+		return
+	}
+	s.members = append(s.members, Member{name, value})
 }
 
 // nameOf is String of a member's name. The specification's own names cost no allocation.
@@ -115,6 +125,14 @@ func nameOf(value []byte) (string, bool) {
 type scanner struct {
 	text []byte
 	at   int
+
+	compacts bool   // whether the text is copied without its space:
+	copied   int    // up to here,
+	compact  []byte // to here
+
+	collects bool     // whether the members of the outermost object are kept:
+	members  []Member // here,
+	wrong    error    // or what is wrong with the first that cannot be
 }
 
 // next returns the byte that is next, 0 at the end, which no JSON has.
@@ -126,13 +144,17 @@ func (s *scanner) next() byte {
 }
 
 func (s *scanner) space() {
+	began := s.at
 	for s.at < len(s.text) {
 		switch s.text[s.at] {
 		case ' ', '\t', '\r', '\n':
 			s.at++
-		default:
-			return
+			continue
 		}
+		break
+	}
+	if s.compacts && s.at > began {
+		s.compact, s.copied = append(s.compact, s.text[s.copied:began]...), s.at
 	}
 }
 
@@ -140,13 +162,6 @@ func (s *scanner) space() {
 func (s *scanner) ended() bool {
 	s.space()
 	return s.at == len(s.text)
-}
-
-// take returns the value that is next, in a text that is known to be JSON.
-func (s *scanner) take() []byte {
-	began := s.at
-	s.value(0)
-	return s.text[began:s.at:s.at]
 }
 
 // value consumes one value and reports whether it is one.
@@ -177,19 +192,27 @@ func (s *scanner) list(open byte, depth int) bool {
 		return true
 	}
 	for {
+		var name []byte
 		if open == '{' {
 			s.space()
+			began := s.at
 			if s.next() != '"' || !s.str() {
 				return false
 			}
+			name = s.text[began:s.at]
 			s.space()
 			if s.next() != ':' {
 				return false
 			}
 			s.at++
 		}
+		s.space()
+		began := s.at
 		if !s.value(depth) {
 			return false
+		}
+		if s.collects && depth == 1 {
+			s.member(name, s.text[began:s.at:s.at])
 		}
 		s.space()
 		switch s.next() {
@@ -206,7 +229,7 @@ func (s *scanner) list(open byte, depth int) bool {
 
 func (s *scanner) str() bool {
 	text := s.text
-	for at := s.at + 1; at < len(text); at++ { // in a local, since most of a text is strings
+	for at := plain(text, s.at+1); at < len(text); at++ { // in a local, since most of a text is strings
 		switch c := text[at]; {
 		case c == '"':
 			s.at = at + 1
@@ -222,6 +245,21 @@ func (s *scanner) str() bool {
 		}
 	}
 	return false
+}
+
+// plain returns where to look on from a place within a string: up to there it has no quote, no
+// backslash and no control character, eight bytes at a time.
+func plain(text []byte, at int) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for at+8 <= len(text) {
+		eight := binary.LittleEndian.Uint64(text[at:])
+		quote, backslash := eight^'"'*each, eight^'\\'*each
+		if ((eight-' '*each)&^eight|(quote-each)&^quote|(backslash-each)&^backslash)&high != 0 {
+			break // one of the eight is one of them
+		}
+		at += 8
+	}
+	return at
 }
 
 // escape consumes an escape sequence except for its final byte.
