@@ -28,7 +28,9 @@ type Work struct {
 // Start starts a run, unless one is under way, and returns a channel that is closed when
 // the run has ended. It calls do, and then done with do's error; a panic of do is an
 // error, too, and is logged. The run has ctx' values, but neither its deadline nor its
-// end: a caller that leaves changes nothing for the others.
+// end: a caller that leaves changes nothing for the others. A caller that starts one only where the
+// last result is too old looks at it under the lock that done takes, and calls Start under it too:
+// otherwise a run that ends in between is followed by another.
 func (w *Work) Start(ctx context.Context, do func(context.Context) error, done func(error)) (ended <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,6 +61,18 @@ func (w *Work) Running() (ended <-chan struct{}) {
 		return nil // and not a channel that is nil
 	}
 	return w.ended
+}
+
+// Wait waits for the run under way, if there is one, until ctx ends.
+func (w *Work) Wait(ctx context.Context) {
+	ended := w.Running()
+	if ended == nil {
+		return
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
 }
 
 // Panic returns what a log may hold of a panic that was just recovered from: its kind, and

@@ -38,7 +38,12 @@ func TestOneRunAtATime(t *testing.T) {
 			is.Equal(run(t.Context()), first)
 			is.Equal(w.Running(), first)
 		}
-		<-first
+		began := time.Now()
+		w.Wait(ctx) // which has ended
+		is.Equal(time.Since(began), time.Duration(0))
+		w.Wait(t.Context())
+		is.Equal(time.Since(began), time.Second)
+		is.Equal(w.Running(), nil)
 		is.Equal(runs, 1)
 		is.Equal(last, failed)
 		is.True(w.Running() == nil)
