@@ -7,7 +7,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"coffeebuddy/internal/fault"
 	"coffeebuddy/vault"
@@ -110,6 +114,49 @@ func TestWhereTheSecretIs(t *testing.T) {
 				is.True(strings.Contains(err.Error(), test.hint)) // err
 				is.True(!strings.Contains(err.Error(), "canary"))
 				is.Equal(errors.Is(err, vault.ErrNotFound), test.answer.status == 404)
+			}
+		})
+	}
+}
+
+// TestHintsAreAskedForOnceAMinute checks that concurrent and alternating reads of several secrets
+// cause one request a minute for each secret, and that the number of secrets is bounded.
+func TestHintsAreAskedForOnceAMinute(t *testing.T) {
+	for _, test := range []struct{ secrets, asked int }{{1, 1}, {3, 3}, {64, 64}, {200, 64}} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			var asked atomic.Int64
+			p := &played{token: "s.canary", lookup: canned{200, lookedUp}}
+			p.serve = func(r *http.Request) (canned, bool) {
+				if strings.HasPrefix(r.URL.Path, "/v1/sys/internal/ui/mounts/") {
+					asked.Add(1)
+					time.Sleep(time.Second)
+					return canned{200, `{"data":{"path":"secret/","type":"kv","options":{"version":"2"}}}`}, true
+				}
+				return canned{403, `{"errors":["canary"]}`}, strings.HasPrefix(r.URL.Path, "/v1/secret/")
+			}
+			client := p.client(t)
+			read := func(secret int, key string) error {
+				_, err := client.Read(t.Context(), vault.KV{Mount: "secret", Path: fmt.Sprint(secret), Key: key})
+				return err
+			}
+			for minute := 1; minute <= 2; minute++ {
+				var reading sync.WaitGroup
+				for secret := range test.secrets {
+					for _, key := range []string{"user", "password"} {
+						reading.Go(func() { is.Equal(fault.ReasonOf(read(secret, key)), fault.Denied) })
+					}
+				}
+				reading.Wait()
+				hints := 0
+				for secret := range test.secrets {
+					if strings.Contains(read(secret, "user").Error(), "policies do not allow") {
+						hints++
+					}
+				}
+				is.Equal(hints, test.asked)
+				is.Equal(int(asked.Load()), minute*test.asked)
+				time.Sleep(time.Minute)
 			}
 		})
 	}

@@ -184,16 +184,20 @@ func (l *logins) start(ctx context.Context) (ended <-chan struct{}) {
 	})
 }
 
-// failed decides when the next login may be sent. The caller holds the lock.
+// failed decides when the next login may be sent. Only a denial or a rate limit delays it beyond the
+// end of a good token. The caller holds the lock.
 func (l *logins) failed(err error, retryAfter time.Duration, limit bool, now time.Time) {
-	held := l.good(now)
 	l.err = err
-	if limit || held || fault.ReasonOf(err) == fault.Denied {
-		l.pause = longer(l.pause, lookupEvery)
-		l.next = now.Add(max(l.pause, retryAfter))
+	delays := limit || fault.ReasonOf(err) == fault.Denied
+	if !delays && !l.good(now) {
+		l.next = now // retry with the next check
 		return
 	}
-	l.next = now // any other failure: retry with the next check
+	l.pause = longer(l.pause, lookupEvery)
+	l.next = now.Add(max(l.pause, retryAfter))
+	if end := l.client.TokenExpiry(); !delays && !end.IsZero() && l.next.After(end) {
+		l.next = end
+	}
 }
 
 // tell counts and logs the result of a login.
@@ -232,14 +236,24 @@ func (l *logins) jwt() (string, error) {
 	return jwt, nil
 }
 
-// close revokes the login's token before ctx ends. No login follows.
-func (l *logins) close(ctx context.Context, revoke func(context.Context) error) {
+// close revokes the login's token, and that of a login under way, before ctx ends. No login follows.
+func (l *logins) close(ctx context.Context, clients *clients) {
 	l.mu.Lock()
 	l.closed = true
-	revocable := l.revocable && l.good(time.Now())
+	l.mu.Unlock()
+	l.revoke(ctx, clients) // a login that hangs does not prevent it
+	l.work.Wait(ctx)
+	l.revoke(ctx, clients)
+}
+
+// revoke revokes the token once.
+func (l *logins) revoke(ctx context.Context, clients *clients) {
+	l.mu.Lock()
+	token, revocable := l.token, l.revocable && l.good(time.Now())
+	l.revocable = false
 	l.mu.Unlock()
 	if revocable {
-		_ = revoke(ctx) // the token expires anyway
+		_, _ = write(ctx, clients.with(token), "auth/token/revoke-self", struct{}{}) // the token expires anyway
 	}
 }
 

@@ -180,6 +180,36 @@ func TestLoginThatIsNotUsedNeedsNoEnd(t *testing.T) {
 	})
 }
 
+// TestLoginUnderWayAtClose checks that its token is revoked, and that of the login before it even if
+// this one hangs.
+func TestLoginUnderWayAtClose(t *testing.T) {
+	for _, test := range []struct{ takes, closes time.Duration }{{time.Second, time.Second}, {time.Minute, 2 * time.Second}} {
+		g := &gate{ttl: 30 * time.Minute, fixed: true}
+		withLogin(t, g, func(t *testing.T, l loginTest) {
+			takes, wanted := time.Duration(0), []string{"hvs.canary-1"}
+			l.serve = func(r *http.Request) (canned, bool) {
+				if strings.HasSuffix(r.URL.Path, "/login") {
+					time.Sleep(takes)
+				}
+				return g.serve(r)
+			}
+			l.Equal(check(t, l.client), fault.Reason(""))
+			time.Sleep(25 * time.Minute)
+			takes = test.takes
+			l.Equal(check(t, l.client), fault.Reason("")) // starts a login
+			synctest.Wait()
+			began := time.Now()
+			l.client.Close(t.Context())
+			l.Equal(time.Since(began), test.closes)
+			if test.takes == test.closes {
+				wanted = append(wanted, "hvs.canary-2")
+			}
+			l.Equal(g.revoked, wanted)
+			time.Sleep(time.Minute)
+		})
+	}
+}
+
 // TestLoginBeforeTheTokenEnds checks that there is always a valid token, with no more logins than
 // needed.
 func TestLoginBeforeTheTokenEnds(t *testing.T) {
@@ -332,6 +362,32 @@ func TestLoginThatFailsBesideAGoodToken(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		l.Equal(check(t, l.client), fault.Reason(""))
 	})
+}
+
+// TestLoginThatFailsUntilTheTokenEnds checks that the pause after a failed login ends with the token,
+// unless Vault denies the login or limits its rate.
+func TestLoginThatFailsUntilTheTokenEnds(t *testing.T) {
+	for status, paced := range map[int]bool{403: true, 429: true, 500: false, 503: false} {
+		delayed := false
+		for offset := range 30 {
+			g := &gate{ttl: 30 * time.Minute, batch: true}
+			withLogin(t, g, func(t *testing.T, l loginTest) {
+				l.Equal(check(t, l.client), fault.Reason(""))
+				time.Sleep(28*time.Minute + time.Duration(offset)*time.Second)
+				g.set(func() { g.answer = canned{status, ""} })
+				checkFor(t, l.client, time.Until(l.client.TokenExpiry())-time.Second)
+				l.True(g.count() > 1 && g.count() < 12)
+				g.set(func() { g.answer = canned{} })
+				time.Sleep(time.Second)
+				if check(t, l.client) != "" {
+					delayed = true
+				}
+				time.Sleep(30 * time.Second)
+				l.Equal(check(t, l.client), fault.Reason(""))
+			})
+		}
+		is.New(t).Equal(delayed, paced) // status
+	}
 }
 
 func TestServiceAccountTokenIsReadAtEachLogin(t *testing.T) {

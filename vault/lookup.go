@@ -16,6 +16,10 @@ const (
 	// in Vault.
 	lookupEvery = 30 * time.Second
 
+	// lookupTimeout is the timeout of a lookup that follows a 403 on another use. Checks wait for it,
+	// whatever the deadline of that use is.
+	lookupTimeout = 2 * time.Second
+
 	// firstPause is the pause after the first lookup or login that was denied or rate limited. It
 	// doubles with each further one, up to lookupEvery.
 	firstPause = time.Second
@@ -108,7 +112,7 @@ func (c *Client) Identify(ctx context.Context) error {
 	if c.login != nil {
 		return c.login.possible()
 	}
-	_, err = c.identify(ctx, clients.identified)
+	_, _, err = c.identify(ctx, clients)
 	return err
 }
 
@@ -122,19 +126,26 @@ func (c *Client) Verify(ctx context.Context) error {
 		return err
 	}
 	for again := false; ; again = true {
-		token, err := c.identify(ctx, clients.identified)
+		client, token, err := c.identify(ctx, clients)
 		if err != nil {
 			return c.heal(err)
 		}
-		err = c.verify(ctx, clients.identified, token)
+		err = c.verify(ctx, client, token)
 		if c.login != nil && !again && fault.ReasonOf(err) == fault.Denied {
 			continue
 		}
 		if err == nil {
-			c.maintain(clients.identified, token)
+			c.maintain(client, token)
 		}
 		return c.heal(err)
 	}
+}
+
+// reverify verifies a token after a 403 on another use, within lookupTimeout.
+func (c *Client) reverify(ctx context.Context, client *api.Client, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	return c.verify(ctx, client, token)
 }
 
 // verify looks up the token if that is due, for one caller at a time.

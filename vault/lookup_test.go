@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,6 +106,36 @@ func TestUseThatIsRefused(t *testing.T) {
 		_, err := client.Read(t.Context(), kv)
 		is.Equal(fault.ReasonOf(err), fault.Denied)
 		is.Equal(check(t, client), fault.Denied)
+	})
+}
+
+// TestLookupThatHangsAfterARefusedUse checks that such a lookup does not hold up checks for as long
+// as the use may take.
+func TestLookupThatHangsAfterARefusedUse(t *testing.T) {
+	g := &gate{ttl: time.Hour}
+	withLogin(t, g, func(t *testing.T, l loginTest) {
+		hangs, lookups := make(chan struct{}), 0
+		l.serve = func(r *http.Request) (canned, bool) {
+			switch {
+			case strings.HasPrefix(r.URL.Path, "/v1/secret/"):
+				return canned{403, `{"errors":["canary"]}`}, true
+			case r.URL.Path == lookupPath:
+				if lookups++; lookups == 2 {
+					<-hangs
+				}
+			}
+			return g.serve(r)
+		}
+		var reading sync.WaitGroup
+		defer reading.Wait()
+		defer close(hangs)
+		l.Equal(check(t, l.client), fault.Reason(""))
+		reading.Go(func() { l.Equal(l.read(t), fault.Denied) })
+		synctest.Wait()
+		l.Equal(lookups, 2)
+		time.Sleep(2 * time.Second)
+		l.Equal(check(t, l.client), fault.Reason(""))
+		l.Equal(lookups, 3)
 	})
 }
 

@@ -157,15 +157,13 @@ func (c *Client) loggedIn(token string, l lease, asked time.Time) {
 func (c *Client) maintain(client *api.Client, token string) {
 	now := time.Now()
 	c.state.Lock()
-	r, closed := c.renewal, c.closed
-	c.state.Unlock()
-	if closed || r.token != token {
-		return
-	}
-	if r.isDue(now) {
+	r, current := c.renewal, !c.closed && c.renewal.token == token
+	if current && r.isDue(now) {
 		c.renew(client, token)
 	}
+	c.state.Unlock()
 	switch {
+	case !current:
 	case c.login == nil:
 		c.warn(now)
 	case r.ending(now):
@@ -174,7 +172,7 @@ func (c *Client) maintain(client *api.Client, token string) {
 }
 
 // renew renews the token once, in the background of the use that found it due, and schedules the
-// next renewal.
+// next renewal. The caller holds the lock: a renewal that has just ended is not due any more.
 func (c *Client) renew(client *api.Client, token string) {
 	var (
 		renewed lease

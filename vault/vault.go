@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"coffeebuddy/internal/fault"
 	"coffeebuddy/internal/single"
@@ -58,14 +59,29 @@ type Client struct {
 	state   sync.Mutex
 	lookup  lookup
 	renewal renewal
-	hint    hint // the last one
+	hints   map[refusal]hint
 	leases  []*Lease
 	closed  bool
 }
 
 // clients are one client without the function's identity and one with it; they share one
 // http.Client.
-type clients struct{ anonymous, identified *api.Client }
+type clients struct {
+	anonymous, identified *api.Client                // identified has no token
+	current               atomic.Pointer[api.Client] // identified with the current token; nil before the first use
+}
+
+// with returns the client with a token. The token of a client never changes, so that no request is
+// sent with a token other than its own.
+func (c *clients) with(token string) *api.Client {
+	if client := c.current.Load(); client != nil && client.Token() == token {
+		return client
+	}
+	client := c.identified.WithNamespace(c.identified.Namespace()) // a copy
+	client.SetToken(token)
+	c.current.Store(client)
+	return client
+}
 
 // New returns a client that connects only when first used.
 func New(config Config) (*Client, error) {
@@ -83,7 +99,7 @@ func New(config Config) (*Client, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{
-		config: config, source: config.Token, looking: make(chan struct{}, 1),
+		config: config, source: config.Token, looking: make(chan struct{}, 1), hints: make(map[refusal]hint),
 		renews: single.Work{Name: "renewal of the Vault token", Timeout: renewTimeout, Log: config.Log, OnPanic: config.OnPanic},
 	}
 	if config.Token != nil {
@@ -100,8 +116,8 @@ func New(config Config) (*Client, error) {
 }
 
 // API returns vault/api's client with the current token and the function's namespace. It never
-// retries, follows no redirects and reads at most 64 KiB of a response. Call API on each use, so
-// that a changed token is noticed.
+// retries, follows no redirects and reads at most 64 KiB of a response. It keeps its token: call API
+// on each use, so that a changed one is noticed.
 func (c *Client) API(ctx context.Context) (*api.Client, error) {
 	client, _, err := c.use(ctx)
 	return client, err
@@ -116,21 +132,20 @@ func (c *Client) use(ctx context.Context) (*api.Client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	token, err := c.identify(ctx, clients.identified)
+	client, token, err := c.identify(ctx, clients)
 	if err != nil {
 		return nil, "", err
 	}
-	c.maintain(clients.identified, token)
-	return clients.identified, token, nil
+	c.maintain(client, token)
+	return client, token, nil
 }
 
-// identify sets the current token on a client.
-func (c *Client) identify(ctx context.Context, client *api.Client) (token string, err error) {
+// identify returns the client with the current token, and that token.
+func (c *Client) identify(ctx context.Context, clients *clients) (client *api.Client, token string, err error) {
 	if token, err = c.source(ctx); err != nil {
-		return "", fault.Of(err)
+		return nil, "", fault.Of(err)
 	}
-	client.SetToken(token)
-	return token, nil
+	return clients.with(token), token, nil
 }
 
 // get reads a path, and returns the token that it used. A 403 may mean that a login's token ended
@@ -145,7 +160,7 @@ func (c *Client) get(ctx context.Context, path string, query map[string][]string
 		if err != nil {
 			return response{}, "", c.heal(err)
 		}
-		if resp.status != http.StatusForbidden || c.login == nil || again || c.verify(ctx, client, token) == nil {
+		if resp.status != http.StatusForbidden || c.login == nil || again || c.reverify(ctx, client, token) == nil {
 			return resp, token, nil
 		}
 		if _, err := c.source(ctx); err != nil {
@@ -155,8 +170,9 @@ func (c *Client) get(ctx context.Context, path string, query map[string][]string
 }
 
 // Close revokes what the client holds in Vault, best effort and within two seconds: a login's
-// token, which ends its leases too, or else the leases. No login or renewal follows. Call it when
-// no work is in flight.
+// token, which ends its leases too, or else the leases. It waits for a login, or reads of leases,
+// that are under way, to revoke what they bring. No login or renewal follows. Call it when no work
+// is in flight.
 func (c *Client) Close(ctx context.Context) {
 	if c == nil {
 		return
@@ -174,15 +190,14 @@ func (c *Client) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	if c.login != nil {
-		c.login.close(ctx, func(ctx context.Context) error {
-			_, err := write(ctx, built.identified, "auth/token/revoke-self", struct{}{})
-			return err
-		})
+		c.login.close(ctx, built)
 		return
 	}
+	var closing sync.WaitGroup
 	for _, l := range leases {
-		l.revoke(ctx, built.identified)
+		closing.Go(func() { l.close(ctx, built) })
 	}
+	closing.Wait()
 }
 
 // clients returns the clients, and builds them if necessary.

@@ -301,6 +301,38 @@ func TestVaultTokenWithLimitedUsesIsLookedUpOnce(t *testing.T) {
 	})
 }
 
+// TestTokenThatChangesDuringAUse checks that each request is sent with the token that it was made for.
+func TestTokenThatChangesDuringAUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		hangs, sent := make(chan struct{}), []string{}
+		p := &played{token: "s.old"}
+		p.serve = func(r *http.Request) (canned, bool) {
+			sent = append(sent, r.Header.Get("X-Vault-Token"))
+			if r.URL.Path == lookupPath {
+				<-hangs
+			}
+			return canned{500, ""}, true
+		}
+		client := p.client(t)
+		for range 2 { // the second one waits for the first
+			go func() { is.Equal(fault.ReasonOf(client.Verify(t.Context())), fault.Unavailable) }()
+		}
+		synctest.Wait()
+		is.Equal(sent, []string{"s.old"})
+		before, err := client.API(t.Context())
+		is.NoErr(err)
+		p.token = "s.new"
+		_, err = client.Secret(t.Context(), vault.KV{Mount: "secret", Path: "x"})
+		is.Equal(fault.ReasonOf(err), fault.Unavailable)
+		is.Equal(sent, []string{"s.old", "s.new"})
+		is.Equal(before.Token(), "s.old")
+		close(hangs)
+		synctest.Wait()
+		is.Equal(sent, []string{"s.old", "s.new", "s.old"})
+	})
+}
+
 func TestVaultClientIsLazyAndOurs(t *testing.T) {
 	is := is.New(t)
 	client := clientAt(t, "http://127.0.0.1:1")
