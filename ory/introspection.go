@@ -148,24 +148,26 @@ func (i *Introspection) work(name string) single.Work {
 	return single.Work{Name: name, Timeout: i.config.Timeout, Log: i.config.Log, OnPanic: i.config.OnPanic}
 }
 
-// Permission returns what a token permits, or why Ory cannot be asked. A caller that disconnects
-// does not affect others that wait for the same response.
-func (i *Introspection) Permission(ctx context.Context, token string) (Permission, error) {
+// Permission returns what a token permits and to whom, or why Ory cannot be asked. A caller that
+// disconnects does not affect others that wait for the same response.
+//
+// The principal is a hash of Ory's client_id and sub: the same for all tokens of one client and
+// subject. It is "" unless the token is permitted.
+func (i *Introspection) Permission(ctx context.Context, token string) (permission Permission, principal string, err error) {
 	key := sha256.Sum256([]byte(token))
 	i.mu.Lock()
 	a, now := i.answers[key], time.Now()
 	if a != nil && now.Before(a.until) {
-		permission := a.permission
-		if permission == Permitted && !now.Before(a.refresh) {
+		defer i.mu.Unlock()
+		if a.permission == Permitted && !now.Before(a.refresh) {
 			i.ask(ctx, key, a, token)
 		}
-		i.mu.Unlock()
-		return permission, nil
+		return a.permission, a.principal, nil
 	}
 	if a == nil || !a.until.IsZero() && a.permission != Permitted {
 		if i.waiting >= unknownLimit {
 			i.mu.Unlock()
-			return NotPermitted, errBusy
+			return NotPermitted, "", errBusy
 		}
 		a = &answer{asks: i.work("introspection")}
 		i.answers[key] = a
@@ -176,26 +178,17 @@ func (i *Introspection) Permission(ctx context.Context, token string) (Permissio
 	select {
 	case <-answered:
 	case <-ctx.Done():
-		return NotPermitted, fault.Of(ctx.Err())
+		return NotPermitted, "", fault.Of(ctx.Err())
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if a.err != nil {
-		return NotPermitted, a.err
+	switch {
+	case a.err != nil:
+		return NotPermitted, "", a.err
+	case a.permission == Permitted && !time.Now().Before(a.until): // the token ended while Ory was asked
+		return NotPermitted, "", nil
 	}
-	return a.permission, nil
-}
-
-// Principal returns whose token it is, as a hash of Ory's client_id and sub: the same for all
-// tokens of one client and subject. It reads only the cache, and returns "" unless
-// [Introspection.Permission] has just permitted the token.
-func (i *Introspection) Principal(token string) string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if a := i.answers[sha256.Sum256([]byte(token))]; a != nil {
-		return a.principal
-	}
-	return ""
+	return a.permission, a.principal, nil
 }
 
 // ask starts a request for a token, or joins the running one. The caller holds the lock.
@@ -336,7 +329,8 @@ func (i *Introspection) wildcard(ctx context.Context, token string, principal st
 	case t.active:
 		return finding{Permitted, earlier(end, asked.Add(grantedFor)), principal}, nil
 	}
-	return finding{LacksScope, asked.Add(refusedFor), ""}, nil
+	// As in introspect. Hydra knew the token a moment ago, so readiness from before does not count.
+	return finding{LacksScope, asked.Add(refusedFor), ""}, i.readySince(ctx, time.Now())
 }
 
 // earlier returns the earlier of two times. A zero end means no limit.
@@ -368,22 +362,28 @@ func (i *Introspection) readySince(ctx context.Context, since time.Time) error {
 			defer i.mu.Unlock()
 			return i.ready
 		}
+		answered := i.askReadiness(ctx)
 		i.mu.Unlock()
-		var began time.Time
-		answered := i.asksReadiness.Start(ctx, func(ctx context.Context) error {
-			began = time.Now()
-			return ready(ctx, i.api.HTTPClient, i.base()+"/health/ready")
-		}, func(err error) {
-			i.mu.Lock()
-			defer i.mu.Unlock()
-			i.ready, i.readyAt = err, began
-		})
 		select {
 		case <-answered:
 		case <-ctx.Done():
 			return fault.Of(ctx.Err())
 		}
 	}
+}
+
+// askReadiness starts a request for Hydra's readiness, or joins the running one. The caller holds
+// the lock, so that none starts when one has just ended.
+func (i *Introspection) askReadiness(ctx context.Context) (answered <-chan struct{}) {
+	var began time.Time
+	return i.asksReadiness.Start(ctx, func(ctx context.Context) error {
+		began = time.Now()
+		return ready(ctx, i.api.HTTPClient, i.base()+"/health/ready")
+	}, func(err error) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.ready, i.readyAt = err, began
+	})
 }
 
 // Check returns nil if Ory can introspect tokens. It introspects a value that is no token, at most
@@ -394,8 +394,22 @@ func (i *Introspection) Check(ctx context.Context) error {
 		defer i.mu.Unlock()
 		return i.usable
 	}
+	checked := i.askUsability(ctx)
 	i.mu.Unlock()
-	checked := i.asksUsability.Start(ctx, func(ctx context.Context) error {
+	select {
+	case <-checked:
+	case <-ctx.Done():
+		return fault.Of(ctx.Err())
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.usable
+}
+
+// askUsability introspects a value that is no token, or joins the running request. The caller holds
+// the lock.
+func (i *Introspection) askUsability(ctx context.Context) (checked <-chan struct{}) {
+	return i.asksUsability.Start(ctx, func(ctx context.Context) error {
 		_, err := i.question(ctx, url.Values{"token": {"coffeebuddy-asks-whether-it-can-ask"}})
 		return err
 	}, func(err error) {
@@ -406,14 +420,6 @@ func (i *Introspection) Check(ctx context.Context) error {
 			i.usableTill = time.Now().Add(usableFor)
 		}
 	})
-	select {
-	case <-checked:
-	case <-ctx.Done():
-		return fault.Of(ctx.Err())
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.usable
 }
 
 func (i *Introspection) base() string { return i.api.Servers[0].URL }

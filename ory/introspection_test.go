@@ -30,7 +30,8 @@ type hydra struct {
 	mu     sync.Mutex
 	answer canned
 	ready  canned
-	asked  int // number of introspections
+	asked  int    // number of introspections
+	scoped canned // response to introspections that name a scope, if it has a status
 
 	askedReady int
 	requests   []string
@@ -55,6 +56,9 @@ func (h *hydra) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, introspectPath) {
 		h.asked++
 		answer = h.answer
+		if h.scoped.status != 0 && r.FormValue("scope") != "" {
+			answer = h.scoped
+		}
 		if h.good != "" && strings.HasPrefix(r.FormValue("token"), h.good) {
 			answer.body = goodToken
 		}
@@ -107,7 +111,7 @@ func introspection(base string, logs *servertest.Logs) *ory.Introspection {
 // permission asks for the permission of the token "canary".
 func permission(t *testing.T, i *ory.Introspection) (ory.Permission, fault.Reason) {
 	t.Helper()
-	p, err := i.Permission(t.Context(), "canary")
+	p, _, err := i.Permission(t.Context(), "canary")
 	if err != nil && strings.Contains(err.Error(), "canary") {
 		t.Errorf("an error shows what it must not: %v", err)
 	}
@@ -169,6 +173,24 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
+// TestWildcardWhileHydraLosesItsDatabase checks that a negative answer to the second question counts
+// only if Hydra is ready after it: a sender does not retry a 403.
+func TestWildcardWhileHydraLosesItsDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		wildcard := canned{200, strings.Replace(goodToken, "openid events", "event*", 1)}
+		h := &hydra{answer: wildcard, ready: canned{200, oryReady}, scoped: canned{200, inactive}}
+		i := h.memory(t)
+		p, reason := permission(t, i) // Hydra is known to be ready
+		is.Equal(p, ory.LacksScope)
+		is.Equal(reason, fault.Reason(""))
+		time.Sleep(time.Millisecond) // less than the TTL
+		h.set(wildcard, canned{503, `{}`})
+		_, _, err := i.Permission(t.Context(), "another")
+		is.Equal(fault.ReasonOf(err), fault.Unavailable)
+	})
+}
+
 // TestIntrospectionIsClientGosOwn compares our requests and our reading of responses with
 // client-go's call, which is not linked into the function.
 func TestIntrospectionIsClientGosOwn(t *testing.T) {
@@ -178,7 +200,7 @@ func TestIntrospectionIsClientGosOwn(t *testing.T) {
 	server := httptest.NewServer(played)
 	defer server.Close()
 	const token = "ory_at_-._~+/x=="
-	_, err := introspection(server.URL, new(servertest.Logs)).Permission(t.Context(), token)
+	_, _, err := introspection(server.URL, new(servertest.Logs)).Permission(t.Context(), token)
 	is.NoErr(err)
 	_, _, err = api.NewAPIClient(newClient(t, server.URL).Configuration()).OAuth2API.IntrospectOAuth2Token(t.Context()).Token(token).Execute()
 	is.NoErr(err)
@@ -239,7 +261,7 @@ func TestIntrospectionOnKeptConnections(t *testing.T) {
 	defer server.Close()
 	i := introspection(server.URL, new(servertest.Logs))
 	for n := range 50 {
-		_, err := i.Permission(t.Context(), fmt.Sprint("token", n))
+		_, _, err := i.Permission(t.Context(), fmt.Sprint("token", n))
 		is.NoErr(err)
 	}
 	mu.Lock()
@@ -247,7 +269,7 @@ func TestIntrospectionOnKeptConnections(t *testing.T) {
 	mu.Unlock()
 	for n := range 50 {
 		server.CloseClientConnections()
-		_, err := i.Permission(t.Context(), fmt.Sprint("another", n))
+		_, _, err := i.Permission(t.Context(), fmt.Sprint("another", n))
 		is.NoErr(err)
 	}
 }
@@ -305,7 +327,7 @@ func TestAnswersAreKept(t *testing.T) {
 						answer = fmt.Sprintf(`{"active":true,"scope":"events","exp":%d}`, time.Now().Add(lives).Unix())
 					}
 					h.set(canned{200, answer}, canned{200, oryReady})
-					_, err := i.Permission(t.Context(), "canary")
+					_, _, err := i.Permission(t.Context(), "canary")
 					is.NoErr(err)
 				}
 				is.Equal(h.questions(), test.questions)
@@ -322,13 +344,13 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 		impatient, leave := context.WithCancel(t.Context())
 		var waiting sync.WaitGroup
 		waiting.Go(func() {
-			_, err := i.Permission(impatient, "canary")
+			_, _, err := i.Permission(impatient, "canary")
 			is.Equal(fault.ReasonOf(err), fault.Timeout) // a caller that leaves gets no answer
 		})
 		synctest.Wait() // until its request has started
 		for range 100 {
 			waiting.Go(func() {
-				p, err := i.Permission(t.Context(), "canary")
+				p, _, err := i.Permission(t.Context(), "canary")
 				is.NoErr(err)
 				is.Equal(p, ory.Permitted)
 			})
@@ -339,6 +361,21 @@ func TestOneQuestionAtATimePerToken(t *testing.T) {
 		close(h.hold)
 		waiting.Wait()
 		is.Equal(h.questions(), 1)
+	})
+}
+
+// TestTokenEndsBeforeTheAnswer checks that a token which ends while Hydra is asked about it is not
+// let in.
+func TestTokenEndsBeforeTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		ends := fmt.Sprintf(`{"active":true,"scope":"events","exp":%d}`, time.Now().Add(time.Second).Unix())
+		h := &hydra{answer: canned{200, ends}, takes: 600 * time.Millisecond}
+		i := h.memory(t)
+		time.Sleep(500 * time.Millisecond)
+		p, reason := permission(t, i)
+		is.Equal(p, ory.NotPermitted)
+		is.Equal(reason, fault.Reason(""))
 	})
 }
 
@@ -353,51 +390,51 @@ func TestQuestionsAreBounded(t *testing.T) {
 		i := h.memory(t)
 		var waiting sync.WaitGroup
 		for n := range 1024 {
-			waiting.Go(func() { _, _ = i.Permission(t.Context(), fmt.Sprint("first", n)) })
+			waiting.Go(func() { _, _, _ = i.Permission(t.Context(), fmt.Sprint("first", n)) })
 		}
 		synctest.Wait()
 		is.Equal(h.questions(), 16)
 		began := time.Now()
-		_, err := i.Permission(t.Context(), "one more")
+		_, _, err := i.Permission(t.Context(), "one more")
 		is.Equal(fault.ReasonOf(err), fault.Unavailable)
 		is.Equal(time.Since(began), time.Duration(0))
 		close(h.hold)
 		waiting.Wait()
 
-		_, err = i.Permission(t.Context(), "good")
+		_, _, err = i.Permission(t.Context(), "good")
 		is.NoErr(err)
 		h.set(canned{200, inactive}, canned{200, oryReady})
 		for n := range 5000 { // within their 2 s, because the clock does not advance
-			_, err := i.Permission(t.Context(), fmt.Sprint("bad", n))
+			_, _, err := i.Permission(t.Context(), fmt.Sprint("bad", n))
 			is.NoErr(err)
 		}
 		is.Equal(i.Answers(), 4096)
 		before := h.questions()
-		p, err := i.Permission(t.Context(), "good")
+		p, _, err := i.Permission(t.Context(), "good")
 		is.NoErr(err)
 		is.Equal(p, ory.Permitted)
 		is.Equal(h.questions(), before) // negative answers did not evict it
 
 		h.set(canned{200, goodToken}, canned{200, oryReady})
-		_, err = i.Permission(t.Context(), "newcomer") // a positive one finds room
+		_, _, err = i.Permission(t.Context(), "newcomer") // a positive one finds room
 		is.NoErr(err)
 		before = h.questions()
-		_, err = i.Permission(t.Context(), "newcomer")
+		_, _, err = i.Permission(t.Context(), "newcomer")
 		is.NoErr(err)
 		is.Equal(h.questions(), before)
 		is.Equal(i.Answers(), 4096)
 
 		time.Sleep(3 * time.Second) // negative answers expire; positive ones stay known longer
-		_, err = i.Permission(t.Context(), "last")
+		_, _, err = i.Permission(t.Context(), "last")
 		is.NoErr(err)
 		is.True(i.Answers() < 1100)
 		time.Sleep(time.Hour)
 		h.set(canned{200, inactive}, canned{200, oryReady})
 		for n := range 4096 {
-			_, err := i.Permission(t.Context(), fmt.Sprint("worse", n))
+			_, _, err := i.Permission(t.Context(), fmt.Sprint("worse", n))
 			is.NoErr(err)
 		}
-		_, err = i.Permission(t.Context(), "worst")
+		_, _, err = i.Permission(t.Context(), "worst")
 		is.NoErr(err)
 		is.Equal(i.Answers(), 4096) // without exceeding the limit
 	})
@@ -410,20 +447,45 @@ func TestAGoodAnswerIsUsedWhileItIsRefreshed(t *testing.T) {
 		is := is.New(t)
 		h := &hydra{answer: canned{200, goodToken}, ready: canned{200, oryReady}}
 		i := h.memory(t)
-		_, err := i.Permission(t.Context(), "good")
+		_, _, err := i.Permission(t.Context(), "good")
 		is.NoErr(err)
 		h.mu.Lock()
 		h.hold = make(chan struct{})
 		h.mu.Unlock()
 		for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(100 * time.Millisecond) {
-			p, err := i.Permission(t.Context(), "good")
+			p, _, err := i.Permission(t.Context(), "good")
 			is.NoErr(err)
 			is.Equal(p, ory.Permitted)
 		}
 		is.True(h.questions() > 3 && h.questions() < 10) // one after each failure
-		_, err = i.Permission(t.Context(), "good")
+		_, _, err = i.Permission(t.Context(), "good")
 		is.Equal(fault.ReasonOf(err), fault.Timeout)
 		close(h.hold)
+	})
+}
+
+// TestPrincipalComesWithThePermission checks that whoever is let in has a principal, even if the
+// answer is refreshed to a negative one at the same moment.
+func TestPrincipalComesWithThePermission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		h := &hydra{answer: canned{200, goodToken}, ready: canned{200, oryReady}}
+		i := h.memory(t)
+		p, principal, err := i.Permission(t.Context(), "good")
+		is.NoErr(err)
+		is.Equal(p, ory.Permitted)
+		is.True(principal != "")
+		h.set(canned{200, inactive}, canned{200, oryReady})
+		time.Sleep(20 * time.Second) // until it is refreshed
+		p, same, err := i.Permission(t.Context(), "good")
+		is.NoErr(err)
+		is.Equal(p, ory.Permitted)
+		is.Equal(same, principal)
+		synctest.Wait()
+		p, none, err := i.Permission(t.Context(), "good")
+		is.NoErr(err)
+		is.Equal(p, ory.NotPermitted)
+		is.Equal(none, "")
 	})
 }
 
@@ -434,7 +496,7 @@ func TestAFloodOfUnknownTokens(t *testing.T) {
 		is := is.New(t)
 		h := &hydra{answer: canned{200, inactive}, ready: canned{200, oryReady}, good: "good", takes: 20 * time.Millisecond}
 		i := h.memory(t)
-		p, err := i.Permission(t.Context(), "good")
+		p, _, err := i.Permission(t.Context(), "good")
 		is.NoErr(err)
 		is.Equal(p, ory.Permitted)
 		began := time.Now()
@@ -442,18 +504,18 @@ func TestAFloodOfUnknownTokens(t *testing.T) {
 		for client := range 300 {
 			flood.Go(func() {
 				for n := 0; time.Since(began) < 5*time.Second; n++ {
-					_, err := i.Permission(t.Context(), fmt.Sprint("made up ", client, " ", n))
+					_, _, err := i.Permission(t.Context(), fmt.Sprint("made up ", client, " ", n))
 					is.NoErr(err)
 				}
 			})
 		}
 		for n := 0; time.Since(began) < 5*time.Second; n++ {
 			asked := time.Now()
-			p, err := i.Permission(t.Context(), "good")
+			p, _, err := i.Permission(t.Context(), "good")
 			is.NoErr(err)
 			is.Equal(p, ory.Permitted)
 			is.Equal(time.Since(asked), time.Duration(0)) // always from the cache
-			p, err = i.Permission(t.Context(), fmt.Sprint("good and new ", n))
+			p, _, err = i.Permission(t.Context(), fmt.Sprint("good and new ", n))
 			is.NoErr(err)
 			is.Equal(p, ory.Permitted)
 			time.Sleep(100 * time.Millisecond)

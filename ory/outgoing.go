@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"coffeebuddy/internal/fault"
 	"coffeebuddy/internal/single"
@@ -32,8 +32,9 @@ type OutgoingConfig struct {
 // Outgoing makes HTTP clients whose requests carry an access token, which Hydra issues
 // for the function's own OAuth2 client (client credentials, RFC 6749, section 4.4).
 type Outgoing struct {
-	config OutgoingConfig
-	client *http.Client // for the token endpoint
+	config       OutgoingConfig
+	client       *http.Client // for the token endpoint
+	secretInBody atomic.Bool  // how the token endpoint accepted the secret last
 }
 
 // NewOutgoing returns an Outgoing that connects only on the first call.
@@ -124,21 +125,18 @@ func (c *caller) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
-	again := c.tokens.refused(token)
-	body := req.Body
-	if req.Body != nil && req.Body != http.NoBody {
-		if req.GetBody == nil {
-			return resp, nil
-		}
-		if body, err = req.GetBody(); err != nil {
-			return resp, nil //nolint:nilerr // the response is there
-		}
-	}
-	if !again {
+	hasBody := req.Body != nil && req.Body != http.NoBody
+	if !c.tokens.refused(token) || hasBody && req.GetBody == nil {
 		return resp, nil
 	}
 	if token, err = c.tokens.get(req.Context()); err != nil {
 		return resp, nil //nolint:nilerr // the response is there
+	}
+	body := req.Body
+	if hasBody { // opened only here, because c.next closes what it is given
+		if body, err = req.GetBody(); err != nil {
+			return resp, nil //nolint:nilerr // the response is there
+		}
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // so that the connection can be reused
 	_ = resp.Body.Close()
@@ -213,16 +211,4 @@ func port(u *url.URL) string {
 		return "443"
 	}
 	return "80"
-}
-
-// waitFor waits until a time, and reports whether it came before ctx ended.
-func waitFor(ctx context.Context, at time.Time) bool {
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

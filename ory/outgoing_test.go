@@ -26,6 +26,7 @@ import (
 type issuer struct {
 	life    time.Duration
 	secret  string
+	post    bool // the client is one of client_secret_post, not client_secret_basic
 	takes   time.Duration
 	answer  canned // response of the token endpoint, if it has a status
 	refuses bool   // refuses every token
@@ -40,6 +41,9 @@ type issuer struct {
 const tokenURL = "http://hydra.test/oauth2/token"
 
 func (i *issuer) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
 	i.mu.Lock()
 	takes := i.takes
 	i.mu.Unlock()
@@ -64,8 +68,11 @@ func (i *issuer) issue(w http.ResponseWriter, r *http.Request) {
 	_ = r.ParseForm()
 	i.forms = append(i.forms, r.PostForm.Encode())
 	_, secret, _ := r.BasicAuth()
+	if i.post {
+		secret = r.PostForm.Get("client_secret")
+	}
 	switch {
-	case i.answer.status != 0:
+	case i.answer.status != 0 && secret == i.secret:
 		w.WriteHeader(i.answer.status)
 		_, _ = io.WriteString(w, i.answer.body)
 	case secret != i.secret:
@@ -237,6 +244,38 @@ func TestCallAfterA401(t *testing.T) {
 	})
 }
 
+// A counted body counts the open bodies of its kind.
+type counted struct {
+	io.Reader
+	open *int
+}
+
+func (c counted) Close() error { *c.open--; return nil }
+
+// TestBodiesAreClosed checks that a body which is opened to resend a request is closed, whether or
+// not the request is resent.
+func TestBodiesAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		i := &issuer{life: time.Hour, secret: "canary", refuses: true}
+		client, _ := i.outgoing(t, always("canary"))
+		open := 0
+		body := func() (io.ReadCloser, error) { open++; return counted{strings.NewReader("body"), &open}, nil }
+		for range 20 { // the first is resent; then there is a pause
+			sent, _ := body()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, sent)
+			is.NoErr(err)
+			req.GetBody = body
+			resp, err := client.Do(req)
+			is.NoErr(err)
+			resp.Body.Close()
+			is.Equal(resp.StatusCode, http.StatusUnauthorized)
+		}
+		is.Equal(len(i.calls), 21)
+		is.Equal(open, 0)
+	})
+}
+
 // TestHydraIsAway checks that a call fails with the reason before its deadline, and only while
 // Hydra is unavailable.
 func TestHydraIsAway(t *testing.T) {
@@ -256,6 +295,7 @@ func TestHydraIsAway(t *testing.T) {
 		{canned{200, `{"token_type":"bearer"}`}, "bad_response", "bearer token"},
 		{canned{200, `{"access_token":"canary","token_type":"mac"}`}, "bad_response", "bearer token"},
 		{canned{200, `{"access_token":"cana\nry","token_type":"bearer"}`}, "bad_response", "bearer token"},
+		{canned{200, `{"access_token":"canary","token_type":"bearer","expires_in":-1}`}, "bad_response", "bearer token"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			is := is.New(t)
@@ -266,7 +306,11 @@ func TestHydraIsAway(t *testing.T) {
 				is.Equal(get(t, client, target), test.want)
 				is.True(time.Since(asked) < 2*time.Second)
 			}
-			is.True(i.fetches() <= 250) // two a second, each tried with both authentication styles
+			limit := 125 // two a second
+			if strings.Contains(test.answer.body, "invalid_client") {
+				limit *= 2 // each tried with both authentication styles
+			}
+			is.True(i.fetches() <= limit)
 			is.Equal(strings.Count(logs.String(), "no access token"), 1)
 			is.True(strings.Contains(logs.String(), test.log))
 			is.True(!strings.Contains(logs.String(), "canary"))
@@ -275,6 +319,85 @@ func TestHydraIsAway(t *testing.T) {
 			is.Equal(strings.Count(logs.String(), "again"), 1)
 		})
 	}
+}
+
+// TestManyCallersFetchTwiceASecond checks that callers whose pause ends at the same time share a
+// fetch, even where it fails before the last of them has woken.
+func TestManyCallersFetchTwiceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		i := &issuer{life: time.Hour, secret: "canary", answer: canned{503, ""}}
+		client, _ := i.outgoing(t, always("canary"))
+		var callers sync.WaitGroup
+		for began, n := time.Now(), 0; n < 60; n++ {
+			callers.Go(func() {
+				for time.Since(began) < 3*time.Second {
+					is.Equal(get(t, client, target), "unavailable")
+				}
+			})
+		}
+		callers.Wait()
+		is.True(i.fetches() <= 8) // two a second
+	})
+}
+
+// TestFetchFromBeforeHydraWasBack checks that a call which joins a fetch that hangs since before
+// waits for the next one.
+func TestFetchFromBeforeHydraWasBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		i := &issuer{life: time.Hour, secret: "canary", takes: time.Hour}
+		client, _ := i.outgoing(t, always("canary"))
+		is.Equal(get(t, client, target), "timeout") // its fetch goes on
+		i.set(func() { i.takes = time.Millisecond })
+		time.Sleep(2 * time.Second)
+		is.Equal(get(t, client, target), "200")
+	})
+}
+
+// TestPauseEndsWithTheToken checks that no call fails if Hydra is back just before the old token
+// ends, however long the pause between the fetches was by then.
+func TestPauseEndsWithTheToken(t *testing.T) {
+	for _, away := range []time.Duration{110 * time.Second, 115 * time.Second, 2 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			is := is.New(t)
+			i := &issuer{life: time.Hour, secret: "canary", takes: time.Millisecond}
+			client, _ := i.outgoing(t, always("canary"))
+			began := time.Now()
+			is.Equal(get(t, client, target), "200")
+			time.Sleep(time.Hour - away)
+			i.set(func() { i.answer = canned{503, ""} })
+			for time.Since(began) < time.Hour+20*time.Second {
+				if time.Since(began) > time.Hour-time.Second {
+					i.set(func() { i.answer = canned{} })
+				}
+				is.Equal(get(t, client, target), "200")
+				time.Sleep(199 * time.Millisecond)
+			}
+		})
+	}
+}
+
+// TestWhereTheSecretGoes checks that it goes where the client's authentication method has it, even
+// after that has changed, and that the second way is tried only after a refusal of the client.
+func TestWhereTheSecretGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		i := &issuer{life: time.Hour, secret: "canary"}
+		client, _ := i.outgoing(t, always("canary"))
+		for _, test := range []struct {
+			post    bool
+			fetches int
+		}{{false, 1}, {true, 2}, {true, 1}, {false, 2}, {false, 1}} {
+			i.set(func() { i.post, i.forms = test.post, nil })
+			is.Equal(get(t, client, target), "200")
+			is.Equal(i.fetches(), test.fetches)
+			time.Sleep(2 * time.Hour)
+		}
+		i.set(func() { i.forms, i.answer = nil, canned{400, `{"error":"invalid_scope"}`} })
+		is.Equal(get(t, client, target), "denied")
+		is.Equal(i.fetches(), 1)
+	})
 }
 
 func TestHydraHangs(t *testing.T) {

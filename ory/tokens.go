@@ -23,7 +23,7 @@ const (
 	fetchTimeout = 5 * time.Second
 
 	// fetchPause is the pause after a failed fetch while calls wait for a token. If the old token
-	// is still valid, it is the first pause, and doubles up to refetchMax.
+	// is still valid, it is the first pause, and doubles up to refetchMax, but ends with that token.
 	fetchPause = 500 * time.Millisecond
 	refetchMax = 15 * time.Second
 
@@ -44,7 +44,9 @@ type tokens struct {
 	token    string
 	expires  time.Time // zero: Hydra did not say
 	refresh  time.Time
-	err      error     // of the last fetch
+	begun    int       // number of the last fetch that began
+	ended    int       // number of the last fetch that ended
+	err      error     // of that fetch
 	next     time.Time // earliest time of the next fetch
 	pause    time.Duration
 	failing  fault.Reason // the reason that was logged
@@ -53,35 +55,50 @@ type tokens struct {
 }
 
 // get returns the current token. If there is none, it waits for a fetch that began after the call
-// to get, so that its error is current.
+// to get, so that its error is current: after a failed fetch that was already running, it waits for
+// the next one.
 func (t *tokens) get(ctx context.Context) (string, error) {
 	t.mu.Lock()
-	if now := time.Now(); t.good(now) {
-		defer t.mu.Unlock()
-		if !t.refresh.IsZero() && !now.Before(t.refresh) && !now.Before(t.next) {
-			t.fetch(ctx)
+	defer t.mu.Unlock()
+	for before := t.begun; ; {
+		now := time.Now()
+		switch {
+		case t.good(now):
+			if !t.refresh.IsZero() && !now.Before(t.refresh) && !now.Before(t.next) {
+				t.fetch(ctx)
+			}
+			return t.token, nil
+		case t.err != nil && t.ended > before:
+			return "", t.err
 		}
-		return t.token, nil
+		if err := t.wait(ctx, now); err != nil {
+			return "", err
+		}
 	}
-	running, next, err := t.work.Running(), t.next, t.err
-	t.mu.Unlock()
-	if running == nil && !waitFor(ctx, next) {
-		return "", last(ctx, err)
+}
+
+// wait waits until a fetch ends, or until the next one may begin. The caller holds the lock, which
+// is released meanwhile.
+func (t *tokens) wait(ctx context.Context, now time.Time) error {
+	var (
+		fetched <-chan struct{}
+		paused  <-chan time.Time
+		err     = t.err
+	)
+	if now.Before(t.next) {
+		paused = time.After(t.next.Sub(now))
+	} else {
+		fetched = t.fetch(ctx)
 	}
-	t.mu.Lock()
-	fetched := t.fetch(ctx)
 	t.mu.Unlock()
+	defer t.mu.Lock()
 	select {
 	case <-fetched:
+	case <-paused:
 	case <-ctx.Done():
-		return "", last(ctx, err)
+		return last(ctx, err)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.good(time.Now()) {
-		return t.token, nil
-	}
-	return "", t.err
+	return nil
 }
 
 // last returns why there was no token when ctx ended. The last fetch's error says more than that of
@@ -124,13 +141,16 @@ func (t *tokens) fetch(ctx context.Context) (fetched <-chan struct{}) {
 		asked time.Time
 	)
 	return t.work.Start(ctx, func(ctx context.Context) (err error) {
+		t.mu.Lock()
+		t.begun++
+		t.mu.Unlock()
 		asked = time.Now()
 		token, err = t.outgoing.token(ctx, t.scopes, t.audience)
 		return err
 	}, func(err error) {
 		t.mu.Lock()
 		before, now := t.failing, time.Now()
-		t.err, t.failing = err, fault.ReasonOf(err)
+		t.ended, t.err, t.failing = t.begun, err, fault.ReasonOf(err)
 		switch {
 		case err == nil:
 			t.token, t.expires, t.refresh = token.AccessToken, token.Expiry, time.Time{}
@@ -140,7 +160,7 @@ func (t *tokens) fetch(ctx context.Context) (fetched <-chan struct{}) {
 			t.next, t.pause = time.Time{}, 0
 		case t.good(now):
 			t.pause = min(max(2*t.pause, fetchPause), refetchMax)
-			t.next = now.Add(t.pause)
+			t.next = earlier(t.expires, now.Add(t.pause))
 		default:
 			t.next = now.Add(fetchPause)
 		}
@@ -162,11 +182,11 @@ func (o *Outgoing) token(ctx context.Context, scopes []string, audience string) 
 		e := fault.Of(err)
 		return nil, fault.New(e.Reason, "the OAuth2 client's credentials cannot be read: "+e.Detail)
 	}
-	config := clientcredentials.Config{ClientID: id, ClientSecret: secret, TokenURL: o.config.TokenURL, Scopes: scopes}
+	config := &clientcredentials.Config{ClientID: id, ClientSecret: secret, TokenURL: o.config.TokenURL, Scopes: scopes}
 	if audience != "" {
 		config.EndpointParams = url.Values{"audience": {audience}}
 	}
-	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, o.client))
+	token, err := o.request(context.WithValue(ctx, oauth2.HTTPClient, o.client), config)
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		return nil, refusal(refused)
 	}
@@ -175,10 +195,34 @@ func (o *Outgoing) token(ctx context.Context, scopes []string, audience string) 
 		return nil, fault.New(e.Reason, "the token endpoint cannot be asked: "+e.Detail)
 	}
 	if err != nil || !strings.EqualFold(token.Type(), "Bearer") ||
-		!transport.IsVisible(token.AccessToken) {
+		!transport.IsVisible(token.AccessToken) || !token.Expiry.IsZero() && !time.Now().Before(token.Expiry) {
 		return nil, fault.New(fault.BadResponse, "the token endpoint did not answer with a bearer token")
 	}
 	return token, nil
+}
+
+// request sends the secret as it was accepted last: at first in the header (client_secret_basic).
+// Only if the endpoint refuses the client, it tries the other way, the body (client_secret_post):
+// after any other error, a second refusal would hide the reason.
+func (o *Outgoing) request(ctx context.Context, config *clientcredentials.Config) (*oauth2.Token, error) {
+	inBody := o.secretInBody.Load()
+	config.AuthStyle = authStyle(inBody)
+	token, err := config.Token(ctx)
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); !ok || refused.ErrorCode != "invalid_client" {
+		return token, err
+	}
+	config.AuthStyle = authStyle(!inBody)
+	if token, err = config.Token(ctx); err == nil {
+		o.secretInBody.Store(!inBody)
+	}
+	return token, err
+}
+
+func authStyle(inBody bool) oauth2.AuthStyle {
+	if inBody {
+		return oauth2.AuthStyleInParams
+	}
+	return oauth2.AuthStyleInHeader
 }
 
 // refusal returns why there is no token, based on the error codes of RFC 6749, section 5.2, and
