@@ -6,8 +6,8 @@
 // its progress.
 //
 // A connection waits for its caller, or it serves: [Listener.Handler] sees a request
-// begin, [Listener.State] sees it end, and a read of one byte is net/http's own, by which
-// it watches for the caller to leave once it has the whole request.
+// begin, and its body end, [Listener.State] sees it end. A read of one byte is net/http's
+// own, by which it watches for the caller to leave once it has the whole request.
 package connections
 
 import (
@@ -40,9 +40,16 @@ const (
 	// maxCost is what all headers together may cost beyond that, in bytes.
 	maxCost = 8 << 20
 
-	// bufferSize is the size of the kernel's buffers for one connection, in bytes, in each
-	// direction. The kernel's own default grows to megabytes, which the pod pays for.
-	bufferSize = 16 << 10
+	// chunkedRead is how much of a chunked body is read at a time, in bytes, so that little of the
+	// next request's header comes with its end.
+	chunkedRead = 1 << 10
+
+	// readBuffer and writeBuffer are the sizes of the kernel's buffers for one connection, in
+	// bytes. The kernel's own defaults grow to megabytes, which the pod pays for. A segment of
+	// loopback, over which queue-proxy sends, has 64 KiB: in a buffer without room for one, each
+	// waits for a timer, and a body of 1 MiB takes seconds.
+	readBuffer  = 96 << 10
+	writeBuffer = 16 << 10
 
 	// unreadTimeout is how long the kernel keeps what a caller does not acknowledge, or
 	// has no room for, before it ends the connection.
@@ -146,8 +153,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if tcp, ok := inner.(*net.TCPConn); ok {
-			_ = tcp.SetReadBuffer(bufferSize) // without which it works as well
-			_ = tcp.SetWriteBuffer(bufferSize)
+			_ = tcp.SetReadBuffer(readBuffer) // without which it works as well
+			_ = tcp.SetWriteBuffer(writeBuffer)
 			setUnreadTimeout(tcp, unreadTimeout)
 		}
 		if c, ok := l.admit(&conn{Conn: inner, of: l}); ok {
@@ -333,6 +340,11 @@ type conn struct {
 	fields, size int  // of the header so far
 	blank        bool // the last byte of the header so far ended a line
 	ended        bool
+
+	tail     []byte // what came with a header behind its end, in net/http's buffer; nil once that may have changed
+	left     int64  // of a body, -1 for one that is chunked
+	unsure   int    // what may be the next header, behind a chunked body: what it costs at most
+	overfull bool   // the header came with the one before, and has too many fields
 }
 
 func (c *conn) phaseNow() phase { return phase(c.phase.Load()) }
@@ -350,8 +362,15 @@ func (l *Listener) Context(ctx context.Context, c net.Conn) context.Context {
 func (l *Listener) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+			if c.overfull {
+				w.Header().Set("Connection", "close")
+				http.Error(w, tooManyFields, http.StatusRequestHeaderFieldsTooLarge)
+				return
+			}
+			c.follow(r.ContentLength)
 			if r.ContentLength != 0 {
 				c.enter(body)
+				r.Body = &requestBody{r.Body, c}
 			} else {
 				c.enter(serving)
 			}
@@ -360,10 +379,50 @@ func (l *Listener) Handler(next http.Handler) http.Handler {
 	})
 }
 
+// follow notes what is left of a request's body, and keeps of the tail what is behind it.
+func (c *conn) follow(length int64) {
+	came := int64(len(c.tail))
+	c.left = max(length-came, min(length, 0))
+	switch {
+	case length < 0:
+		c.unsure = costOf(c.tail)
+		c.tail = nil
+	case came > length:
+		c.tail = c.tail[length:]
+	default:
+		c.tail = nil
+	}
+}
+
+// costOf returns what a header costs at most.
+func costOf(text []byte) int { return len(text) + fieldCost*bytes.Count(text, []byte{'\n'}) }
+
+// A requestBody notes its end: the caller has nothing more to send, and must not be taken for
+// one that is waited for.
+type requestBody struct {
+	io.ReadCloser
+
+	of *conn
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.of.enter(serving)
+	}
+	return n, err
+}
+
 // State is for [http.Server.ConnState].
 func (l *Listener) State(connection net.Conn, state http.ConnState) {
 	if c, ok := connection.(*conn); ok && state == http.StateIdle {
 		c.enter(header)
+		ahead := c.tail
+		c.tail = nil
+		if c.overfull = !c.scan(ahead); c.overfull {
+			c.ended = true // nothing more is counted
+			l.afford(c, costOf(ahead))
+		}
 	}
 }
 
@@ -374,7 +433,7 @@ func (c *conn) enter(next phase) {
 	}
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
-	c.phase.Store(int32(next))
+	last := phase(c.phase.Swap(int32(next)))
 	if !c.of.conns[c] {
 		return
 	}
@@ -387,15 +446,18 @@ func (c *conn) enter(next phase) {
 	switch next {
 	case header:
 		c.fields, c.size, c.blank, c.ended = 0, 0, false, false
-		c.of.charge(c, 0)
+		c.of.charge(c, c.unsure)
+		c.unsure = 0
 		c.remove()
 		c.of.push(c)
 	case body:
-		if c.before == nil {
-			c.of.push(c)
-		}
+		c.remove() // it waits from now on, however long it was idle
+		c.of.push(c)
 		c.of.limitBodies()
 	case serving:
+		if last == body && c.of.draining.Load() != nil {
+			_ = c.SetReadDeadline(time.Time{}) // its caller may take longer to leave than to send
+		}
 		c.remove()
 	}
 }
@@ -459,17 +521,39 @@ func (l *Listener) limitUsed() {
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
-	if len(p) == 1 {
-		c.enter(serving)
+	// Behind a header, a read of one byte may be net/http's own, which watches for the caller to
+	// leave, beside everything else. Within one it is the last room in its buffer.
+	if len(p) == 1 && (c.ended || c.phaseNow() != header) {
 		return c.Conn.Read(p)
 	}
 	if end := c.of.draining.Load(); end != nil {
 		_ = c.SetReadDeadline(*end)
 	}
+	if len(p) > 1 {
+		c.tail = nil // net/http moves what is in its buffer, to have room
+	}
+	if c.phaseNow() == body {
+		return c.readBody(p)
+	}
 	n, err := c.Conn.Read(p)
-	if !c.ended && c.phaseNow() == header && !c.scan(p[:n]) {
+	if n > 0 && c.phaseNow() == header && (c.overfull || !c.ended && !c.scan(p[:n])) {
 		return 0, c.refuse(p)
 	}
+	return n, err
+}
+
+// readBody reads little beyond a body: the next header is not counted there.
+func (c *conn) readBody(p []byte) (int, error) {
+	if c.left < 0 {
+		n, err := c.Conn.Read(p[:min(len(p), chunkedRead)])
+		c.unsure = costOf(p[:n])
+		return n, err
+	}
+	if c.left > 0 {
+		p = p[:min(int64(len(p)), c.left)]
+	}
+	n, err := c.Conn.Read(p)
+	c.left = max(c.left-int64(n), 0)
 	return n, err
 }
 
@@ -498,6 +582,9 @@ func (c *conn) scan(p []byte) bool {
 		}
 		if c.blank && content == 0 && c.fields > 0 {
 			c.ended = true // what follows is a body, or another request's header
+			if rest := p[at+1:]; len(rest) > 0 {
+				c.tail = rest
+			}
 			break
 		}
 		if c.fields++; c.fields > maxFields {
@@ -515,7 +602,7 @@ func (c *conn) scan(p []byte) bool {
 // refuse answers a header with too many fields as net/http does one that is too large. It reads on
 // into a buffer that there is: one more for each connection would cost as much as all the rest of it.
 func (c *conn) refuse(buffer []byte) error {
-	const response = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n431 Request Header Fields Too Large"
+	const response = "HTTP/1.1 " + tooManyFields + "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" + tooManyFields
 	_, _ = io.WriteString(c, response)
 	if c.CloseWrite() == nil {
 		// Unread bytes would have the kernel reset the connection, and the response with it.
@@ -530,6 +617,8 @@ func (c *conn) refuse(buffer []byte) error {
 	}
 	return errTooManyFields
 }
+
+const tooManyFields = "431 Request Header Fields Too Large"
 
 // errTooManyFields reads to net/http like the end of the connection, to which it has
 // nothing to say.

@@ -23,15 +23,55 @@ import (
 // serve serves a handler within bounds until the test ends.
 func serve(t *testing.T, config connections.Config, handler http.HandlerFunc) (*connections.Listener, string) {
 	t.Helper()
+	return serveNoting(t, config, handler, func(http.ConnState) {}, new(atomic.Int64))
+}
+
+// serveNoting is serve, calls noted with each connection's new state once the listener knows it, and
+// counts the bytes that were read.
+func serveNoting(
+	t *testing.T, config connections.Config, handler http.HandlerFunc, noted func(http.ConnState), read *atomic.Int64,
+) (*connections.Listener, string) {
+	t.Helper()
 	inner, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := connections.Listen(inner, config)
-	server := &http.Server{Handler: l.Handler(handler), ConnContext: l.Context, ConnState: l.State, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 10}
+	l := connections.Listen(counting{inner, read}, config)
+	state := func(c net.Conn, state http.ConnState) {
+		l.State(c, state)
+		noted(state)
+	}
+	server := &http.Server{Handler: l.Handler(handler), ConnContext: l.Context, ConnState: state, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: 32 << 10}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return l, inner.Addr().String()
+}
+
+// counting counts the bytes that are read of its connections.
+type counting struct {
+	net.Listener
+
+	read *atomic.Int64
+}
+
+func (l counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return countingConn{c.(*net.TCPConn), l.read}, nil
+}
+
+type countingConn struct {
+	*net.TCPConn
+
+	read *atomic.Int64
+}
+
+func (c countingConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	c.read.Add(int64(n))
+	return n, err
 }
 
 func ok(w http.ResponseWriter, r *http.Request) {
@@ -133,6 +173,18 @@ func TestABodyThatDoesNotComeMakesRoom(t *testing.T) {
 	is.Equal(ask(dial(t, address), get), 200)
 }
 
+// TestABodyOverLoopbackIsNotHeldUp: that is where queue-proxy sends from, in large segments.
+func TestABodyOverLoopbackIsNotHeldUp(t *testing.T) {
+	is := is.New(t)
+	_, address := serve(t, connections.Config{}, ok)
+	request := "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1048576\r\n\r\n" + strings.Repeat("x", 1<<20)
+	began := time.Now()
+	for range 5 {
+		is.Equal(ask(dial(t, address), request), 200)
+	}
+	is.True(time.Since(began) < 4*time.Second) // a body that is held up takes some seconds by itself
+}
+
 // TestBodiesThatDoNotComeAreLimited to an eighth of the connections: each costs more than one
 // that waits for a request.
 func TestBodiesThatDoNotComeAreLimited(t *testing.T) {
@@ -213,7 +265,7 @@ func TestWhatIsServedIsNeverClosed(t *testing.T) {
 	close(release)
 	is.Equal(<-statuses, 200)
 	is.Equal(<-statuses, 200)
-	is.Equal(ask(dial(t, address), get), 200)
+	eventually(t, "room for another", func() bool { return ask(dial(t, address), get) == 200 }) // net/http ends a request after its response
 }
 
 func TestManyFieldsAreRefused(t *testing.T) {
@@ -236,6 +288,66 @@ func TestManyFieldsAreRefused(t *testing.T) {
 	eventually(t, "it is counted", func() bool { return refused.Load() == 431 })
 	is.Equal(ask(dial(t, address), "nonsense\r\n\r\n"), 400)
 	eventually(t, "it is counted", func() bool { return refused.Load() == 400 })
+}
+
+// TestManyFieldsAreRefusedWhereverTheyAre: behind what fills all but a byte of net/http's buffer,
+// and behind another request, whole or in part.
+func TestManyFieldsAreRefusedWhereverTheyAre(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	var read atomic.Int64
+	_, address := serveNoting(t, connections.Config{}, ok, func(http.ConnState) {}, &read)
+	fields := strings.Repeat("a:\r\n", 400)
+	c := dial(t, address)
+	_, _ = io.WriteString(c, "GET /"+strings.Repeat("a", 4090))
+	eventually(t, "all but a byte of the buffer is full", func() bool { return read.Load() == 4095 })
+	is.Equal(ask(c, " HTTP/1.1\r\nHost: h\r\n"+fields+"\r\n"), 431)
+	for before, request := range map[string]string{
+		"no body":        get,
+		"a body":         "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n123456789",
+		"a longer body":  "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4500\r\n\r\n" + strings.Repeat("1", 4500),
+		"several bodies": "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n1" + get + get,
+	} {
+		for _, end := range []string{"\r\n", "", fields + "\r\n"} { // whole, or ended by more, or not even begun
+			t.Run(before, func(t *testing.T) {
+				is := is.New(t)
+				c := dial(t, address)
+				_, _ = io.WriteString(c, request+"GET / HTTP/1.1\r\nHost: h\r\n"+fields+end)
+				r, status := bufio.NewReader(c), 0
+				for answered := range 4 {
+					if status = answer(r); status != 200 {
+						break
+					}
+					if end == "" && answered == strings.Count(request, "HTTP/1.1")-1 {
+						_, _ = io.WriteString(c, "\r\n")
+					}
+				}
+				is.Equal(status, 431)
+			})
+		}
+	}
+}
+
+// TestABodyIsWaitedForFromItsHeaderOn: a connection that was idle for long is not the first to make
+// room once it has a request.
+func TestABodyIsWaitedForFromItsHeaderOn(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	const begun = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n1"
+	var read atomic.Int64
+	l, address := serveNoting(t, connections.Config{Limit: 8}, ok, func(http.ConnState) {}, &read)
+	kept := dial(t, address)
+	is.Equal(ask(kept, get), 200)
+	var silent []net.Conn
+	for range 7 {
+		silent = append(silent, dial(t, address))
+	}
+	eventually(t, "all are open", func() bool { return metric(t, l, "coffeebuddy_connections") == 8 })
+	_, _ = io.WriteString(kept, begun)
+	eventually(t, "its header was read", func() bool { return read.Load() == int64(len(get+begun)) })
+	is.Equal(ask(dial(t, address), get), 200)
+	is.True(closed(silent[0]))
+	is.Equal(ask(kept, "2"), 200)
 }
 
 // TestBodiesAreNoHeaders, however many lines they have, one after the other and ahead of
@@ -374,19 +486,25 @@ func TestAResponseThatIsReadSlowlyGoesOn(t *testing.T) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	entered, ended := make(chan bool, 9), make(chan error, 9)
-	l, address := serve(t, connections.Config{}, func(w http.ResponseWriter, r *http.Request) {
+	entered, ended, idles := make(chan bool, 9), make(chan error, 9), make(chan bool, 9)
+	l, address := serveNoting(t, connections.Config{}, func(w http.ResponseWriter, r *http.Request) {
 		entered <- true
 		_, err := io.Copy(io.Discard, r.Body)
 		if err == nil && r.URL.Path == "/large" {
 			_, err = w.Write(make([]byte, 16<<20))
 		}
 		ended <- err
-	})
+	}, func(state http.ConnState) {
+		if state == http.StateIdle {
+			idles <- true
+		}
+	}, new(atomic.Int64))
 	silent, idle := dial(t, address), dial(t, address)
 	is.Equal(ask(idle, get), 200)
 	<-entered
 	is.NoErr(<-ended)
+	// The client has the response before net/http reports that the connection is idle.
+	<-idles
 	_, _ = io.WriteString(dial(t, address), "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1") // and no more
 	_, _ = io.WriteString(dial(t, address), "GET /large HTTP/1.1\r\nHost: h\r\n\r\n")                   // and reads nothing
 	<-entered
