@@ -59,8 +59,11 @@ func (r *receiving) Err() error {
 // Value implements context.Context. The full context is asked first, as that is how package
 // context finds out that it need not watch this one by a goroutine.
 func (r *receiving) Value(key any) any {
-	if key == (correlationKey{}) {
+	switch key {
+	case correlationKey{}:
 		return r.correlation
+	case senderKey{}:
+		return nil // the transaction of the receiver that dispatched the event is not this one's
 	}
 	r.mu.Lock()
 	full := r.full

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -13,12 +14,13 @@ import (
 // delivers. A goroutine for each receiver would cost nearly half of an event.
 type delivery struct {
 	events   *Events
-	limit    *Limit // gets a slot back when the receiver returns; nil if the caller gives it back
+	leave    func() // gives the slot back when the receiver returns; nil if the caller does
 	context  receiving
 	receiver *registration
 	event    event.Event
 	claim    Claim // nil if the receiver does not deduplicate
 	verdict  Verdict
+	lost     atomic.Bool // the claim has another owner
 
 	mu      sync.Mutex
 	over    bool          // the receiver has returned, or its sender was answered instead
@@ -28,22 +30,25 @@ type delivery struct {
 // deliver hands an event to a receiver, nil for none, and counts the outcome. It returns when
 // the receiver does, with its verdict; or with false where the sender was answered before, by
 // instead: when the deadline passed, on another goroutine, or when the receiver ended its
-// goroutine. When the receiver returns its claim is given back, and so is a slot of the limit, unless
-// that is nil.
+// goroutine. When the receiver returns its claim is given back, and leave is called, unless that is
+// nil.
 //
 // A sender who leaves cancels the receiver, but is still waited for: one that only
 // closed its side for writing looks the same, and reads the response.
-func (e *Events) deliver(ctx context.Context, c *Correlation, l *Limit, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
-	v, ok := e.deliverTo(ctx, c, l, receiver, in, instead)
+func (e *Events) deliver(ctx context.Context, c *Correlation, leave func(), receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
+	v, ok := e.deliverTo(ctx, c, leave, receiver, in, instead)
 	if ok {
 		e.count(v.Outcome)
 	}
 	return v, ok
 }
 
-func (e *Events) deliverTo(ctx context.Context, c *Correlation, l *Limit, receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
+func (e *Events) deliverTo(ctx context.Context, c *Correlation, leave func(), receiver *registration, in event.Event, instead func(Verdict)) (Verdict, bool) {
+	if leave == nil {
+		leave = func() {}
+	}
 	if receiver == nil {
-		l.leave()
+		leave()
 		return Verdict{Outcome: UnknownType}, true
 	}
 	deadline, ok := ctx.Deadline() // that of a request has none
@@ -51,14 +56,14 @@ func (e *Events) deliverTo(ctx context.Context, c *Correlation, l *Limit, receiv
 		deadline = time.Now().Add(e.config.Timeout)
 	}
 	d := &delivery{
-		events: e, limit: l, receiver: receiver, event: in, instead: instead,
+		events: e, leave: leave, receiver: receiver, event: in, instead: instead,
 		verdict: Verdict{Outcome: Failed}, // of a receiver that does not return
 	}
 	d.context.of(ctx, c, deadline)
 	if receiver.remember > 0 {
 		var earlier Verdict
-		if d.claim, earlier = e.claim(ctx, receiver, in, deadline, d.context.end); d.claim == nil {
-			l.leave()
+		if d.claim, earlier = e.claim(ctx, receiver, in, deadline, d.lose); d.claim == nil {
+			leave()
 			return earlier, true
 		}
 	}
@@ -81,13 +86,19 @@ func (d *delivery) run() {
 			d.verdict = d.events.settle(&d.context, d.claim, d.verdict, d.receiver)
 		}
 		d.context.end()
-		d.limit.leave()
+		d.leave()
 		if p == nil && !returned { // Goexit: nothing after this runs
 			d.answer(d.verdict)
 		}
 	}()
 	d.verdict = d.receive()
 	returned = true
+}
+
+// lose ends the receiver's context, since its claim has another owner.
+func (d *delivery) lose() {
+	d.lost.Store(true)
+	d.context.end()
 }
 
 // receive has the receiver receive, and returns the verdict that it makes.
@@ -98,6 +109,8 @@ func (d *delivery) receive() Verdict {
 	}
 	reply, err := d.receiver.receive(ctx, d.event)
 	switch {
+	case err != nil && d.lost.Load():
+		return Verdict{Outcome: Retry, RetryAfter: time.Second} // the other owner's answer is the sender's
 	case err != nil:
 		return verdictOf(&d.context, err)
 	case reply == nil:

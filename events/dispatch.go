@@ -48,10 +48,10 @@ func (s *Slot) Deliver(ctx context.Context, c *Correlation, in event.Event, inst
 // it returns. It does not wait: the verdict comes on the channel.
 func (s *Slot) Start(ctx context.Context, in event.Event, options ...Option) <-chan Verdict {
 	e, verdict := s.limit.events, make(chan Verdict, 1)
-	deliver, refused := s.limit.prepare(ctx, in, options, func(v Verdict) { verdict <- v })
+	deliver, refused := s.prepare(ctx, in, options, func(v Verdict) { verdict <- v })
 	s.use()
 	if deliver == nil {
-		s.limit.leave()
+		s.free()
 		e.count(refused.Outcome)
 		verdict <- refused
 		return verdict
@@ -69,8 +69,8 @@ func (s *Slot) use() {
 
 // prepare makes sure that an event is valid, and returns what delivers it and answers once;
 // nil and the verdict on one that is not.
-func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option, answer func(Verdict)) (deliver func(), refused Verdict) {
-	e := l.events
+func (s *Slot) prepare(ctx context.Context, in event.Event, options []Option, answer func(Verdict)) (deliver func(), refused Verdict) {
+	e := s.limit.events
 	c := new(Correlation)
 	if request := CorrelationOf(ctx); request != nil {
 		*c = *request
@@ -99,7 +99,7 @@ func (l *Limit) prepare(ctx context.Context, in event.Event, options []Option, a
 		receiver = &this
 	}
 	return func() {
-		if v, ok := e.deliver(ctx, c, l, receiver, in, answer); ok {
+		if v, ok := e.deliver(ctx, c, s.free, receiver, in, answer); ok {
 			answer(v)
 		}
 	}, Verdict{}

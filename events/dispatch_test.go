@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,59 @@ func TestSlotIsAmongTheEventsInFlight(t *testing.T) {
 	}
 	is.Equal((<-f.Enter().Start(t.Context(), command(), events.Deduplicate(0))).Outcome, events.Failed)
 	is.Equal(f.series("coffeebuddy_events_in_flight"), "0")
+}
+
+// TestWhatASlotHolds is given back when the receiver returns, not when its sender is answered.
+func TestWhatASlotHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newEngine(t)
+		is.NoErr(f.On("com.slack.command", func(context.Context, event.Event) (*event.Event, error) {
+			time.Sleep(time.Minute)
+			return nil, nil
+		}))
+		began, freed := time.Now(), atomic.Int64{}
+		slot := f.Enter()
+		slot.After(func() { freed.Store(int64(time.Since(began))) })
+		is.Equal((<-slot.Start(t.Context(), command())).Outcome, events.Timeout)
+		is.Equal(freed.Load(), int64(0))
+		time.Sleep(time.Minute)
+		is.Equal(freed.Load(), int64(time.Minute))
+		for _, give := range []func(*events.Slot){
+			func(s *events.Slot) { s.Leave() },
+			func(s *events.Slot) { <-s.Start(t.Context(), event.New()) }, // which is no event
+		} {
+			slot, freed := f.Enter(), 0
+			slot.After(func() { freed++ })
+			give(slot)
+			slot.Leave()
+			is.Equal(freed, 1)
+		}
+	})
+}
+
+// losing loses each claim after a second, to another owner.
+type losing struct{ events.Ledger }
+
+func (l losing) Claim(ctx context.Context, r events.Request) (events.Claim, error) {
+	claim, err := l.Ledger.Claim(ctx, r)
+	if err == nil {
+		time.AfterFunc(time.Second, r.Lost)
+	}
+	return claim, err
+}
+
+// TestALostClaim ends the receiver, whose sender is still there and is to ask again.
+func TestALostClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := newEngine(t, func(c *events.Config) { c.Ledger = losing{events.NewMemory()} })
+		is.NoErr(f.On("com.slack.command", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, events.Deduplicate(time.Hour)))
+		is.Equal(f.Dispatch(t.Context(), command()).Outcome, events.Retry)
+	})
 }
 
 // TestDispatchUntilTheContextsDeadline, which may be longer than that of other events.

@@ -147,9 +147,16 @@ func (e *Events) HasSink() bool { return e.config.Sender != nil }
 type senderKey struct{}
 
 // WithSender returns a context whose events are sent by s instead of the sink: by a ledger, into
-// the outbox of its transaction.
+// the outbox of its transaction. It holds for the receiver alone: a task that it starts, and an
+// event that it dispatches, are not undone with the transaction, so they do not see it.
 func WithSender(ctx context.Context, s Sender) context.Context {
 	return context.WithValue(ctx, senderKey{}, s)
+}
+
+// SenderOf returns the Sender that stands in for the sink, nil for none.
+func SenderOf(ctx context.Context) Sender {
+	s, _ := ctx.Value(senderKey{}).(Sender)
+	return s
 }
 
 // Send sends an event to the sink and returns once the sink has taken it. With the context of a
@@ -157,9 +164,9 @@ func WithSender(ctx context.Context, s Sender) context.Context {
 // id, a source or a time is given one, and the trace of ctx. An event that no receiver would
 // accept is an error, and is not sent.
 func (e *Events) Send(ctx context.Context, out event.Event) error {
-	sender := e.config.Sender
-	if own, ok := ctx.Value(senderKey{}).(Sender); ok {
-		sender = own
+	sender := SenderOf(ctx)
+	if sender == nil {
+		sender = e.config.Sender
 	}
 	if sender == nil {
 		return ErrNoSink

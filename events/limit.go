@@ -34,6 +34,20 @@ func (e *Events) inFlight() float64 {
 type Slot struct {
 	limit *Limit
 	used  atomic.Bool
+	after func() // nil for none
+}
+
+// After has f called when the slot is given back: when the receiver has returned, however long
+// after its deadline, or by [Slot.Leave]. It is for what the event holds, such as the memory of a
+// body. Call it once, before an event is started.
+func (s *Slot) After(f func()) { s.after = f }
+
+// free gives the slot back.
+func (s *Slot) free() {
+	s.limit.leave()
+	if s.after != nil {
+		s.after()
+	}
 }
 
 // Enter takes a slot for one event, or returns nil where none is free, which is counted as
@@ -51,17 +65,13 @@ func (l *Limit) Enter() *Slot {
 // Full reports whether no slot is free.
 func (l *Limit) Full() bool { return len(l.slots) == cap(l.slots) }
 
-// leave gives a slot back; nil has none.
-func (l *Limit) leave() {
-	if l != nil {
-		<-l.slots
-	}
-}
+// leave gives a slot back.
+func (l *Limit) leave() { <-l.slots }
 
 // Leave gives the slot back, unless an event was started in it.
 func (s *Slot) Leave() {
 	if s.used.CompareAndSwap(false, true) {
-		s.limit.leave()
+		s.free()
 	}
 }
 

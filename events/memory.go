@@ -19,8 +19,8 @@ const (
 
 // Memory is a [Ledger] of one process. It is bounded: 10,000 claims and 8 MiB for all
 // receivers together, and 1 MiB for one record. Where a bound is reached, the receiver that
-// takes most of it loses its oldest record, so that a flood for one receiver evicts nothing of
-// the others. A claim that is held is never evicted.
+// takes most of it loses its oldest record, so that a flood for one receiver leaves each of the
+// others its part: half of it where there are two. A claim that is held is never evicted.
 type Memory struct {
 	mu        sync.Mutex
 	byKey     map[Key]*memoryClaim

@@ -30,8 +30,8 @@ func Within(d time.Duration) TaskOption { return func(t *task) { t.timeout = d }
 
 // Go runs a function in the background: work that goes on after its event was
 // answered. Its context carries the request id and the trace of ctx, and all other
-// values, but not its end: it has a deadline of its own, a minute unless [Within]
-// says otherwise.
+// values, but neither its end nor its transaction: it has a deadline of its own, a minute unless
+// [Within] says otherwise.
 //
 // The name is what the log knows the task by; it is never one that a sender chose. An
 // error or a panic is counted and logged by the name alone: what else is worth knowing
@@ -44,7 +44,7 @@ func (e *Events) Go(ctx context.Context, name string, f func(context.Context) er
 	for _, option := range options {
 		option(t)
 	}
-	t.ctx, t.cancel = context.WithTimeout(context.WithoutCancel(ctx), t.timeout)
+	t.ctx, t.cancel = context.WithTimeout(WithSender(context.WithoutCancel(ctx), nil), t.timeout)
 	e.tasks.add(t)
 	go e.task(t, f)
 }

@@ -107,15 +107,20 @@ func New(config Config) (*Sender, error) {
 	}, nil
 }
 
+// ValidOverride reports whether an event can have an extension attribute of a name with a value.
+func ValidOverride(name, value string) bool {
+	var b attribute.Builder
+	wrong := errors.Join(b.Set("id", "1"), b.Set("source", "/"), b.Set("type", "t"), b.Set(name, value))
+	e, err := b.Event(nil, false)
+	return wrong == nil && err == nil && value != "" && e.Extensions()[name] == value
+}
+
 // checkOverrides returns an error for an override that would make an event malformed, or
 // change an attribute of the specification.
 func checkOverrides(overrides map[string]string) error {
 	for name, value := range overrides {
-		var b attribute.Builder
-		wrong := errors.Join(b.Set("id", "1"), b.Set("source", "/"), b.Set("type", "t"), b.Set(name, value))
-		e, err := b.Event(nil, false)
-		if wrong != nil || err != nil || e.Extensions()[name] != value {
-			return fmt.Errorf("the override %q is no extension attribute with a value that it may have", name)
+		if !ValidOverride(name, value) {
+			return errors.New("an override is no extension attribute with a value that it may have") // names it may not show
 		}
 	}
 	return nil

@@ -266,7 +266,11 @@ func TestBadSinks(t *testing.T) {
 			is := is.New(t)
 			registry := prometheus.NewRegistry()
 			engine, _ := newEvents(t, sink.Config{URL: test.url, Registry: registry})
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			timeout := 300 * time.Millisecond // how long Send tries again
+			if test.outcome == events.Rejected {
+				timeout = 10 * time.Second // the first response ends it
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
 			err := engine.Send(ctx, paid())
 			is.True(err != nil)
