@@ -28,8 +28,8 @@ func (l *Ledger) Check(ctx context.Context) error {
 			return err
 		}
 		if err := s.verdict(); err != nil {
-			if !s.exists {
-				l.unprepare()
+			if !s.readOnly {
+				l.unprepare() // and claim nothing in tables that it does not know
 			}
 			return err
 		}

@@ -77,31 +77,91 @@ func (l *Ledger) claim(ctx context.Context, r events.Request) (*claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.config.Timeout)
 	defer cancel()
 	key := events.KeyOf(l.config.App, string(r.Key[:]))
-	c := &claim{ledger: l, request: r, key: key[:], owner: make([]byte, 16)}
+	c := &claim{ledger: l, request: r, key: key[:], owner: make([]byte, 16), until: time.Now().Add(r.Lease)}
 	_, _ = rand.Read(c.owner) // it never fails
-	var data, record []byte
-	none := false
-	began := time.Now()
-	err := l.with(ctx, func(ctx context.Context, db *sql.DB) error {
-		err := db.QueryRowContext(ctx, claimStatement, c.key, c.owner, r.Data[:], r.Lease.Seconds(), (r.Lease+r.Keep).Seconds()).Scan(&data, &record)
-		if none = errors.Is(err, sql.ErrNoRows); none {
+	a, err := c.ask(ctx)
+	switch {
+	case err != nil:
+		if a.sent {
+			c.disown()
+		}
+		return nil, fmt.Errorf("claim an event: %w", err)
+	case a.running:
+		return nil, events.ErrRunning
+	case a.data == nil:
+		c.renewal = time.AfterFunc(r.Lease/3, c.renew)
+		return c, nil
+	case !bytes.Equal(a.data, r.Data[:]):
+		return nil, events.ErrMismatch
+	}
+	return nil, &events.Answered{Record: a.record}
+}
+
+// An answer is what the database says to a claim.
+type answer struct {
+	sent         bool   // the statement may have come there
+	running      bool   // another owner has the claim
+	data, record []byte // of the event, if it was received
+}
+
+func (c *claim) ask(ctx context.Context) (a answer, err error) {
+	r := c.request
+	err = c.ledger.with(ctx, func(ctx context.Context, db *sql.DB) error {
+		a.sent = true
+		err := db.QueryRowContext(ctx, claimStatement, c.key, c.owner, r.Data[:], r.Lease.Seconds(), (r.Lease+r.Keep).Seconds()).Scan(&a.data, &a.record)
+		if a.running = errors.Is(err, sql.ErrNoRows); a.running {
 			return nil
 		}
 		return err
 	})
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("claim an event: %w", err)
-	case none:
-		return nil, events.ErrRunning
-	case data == nil:
-		c.until = began.Add(r.Lease)
-		c.renewal = time.AfterFunc(r.Lease/3, c.renew)
-		return c, nil
-	case !bytes.Equal(data, r.Data[:]):
-		return nil, events.ErrMismatch
+	return a, err
+}
+
+// maxDisowned is how many claims are disowned at a time. Others end with their leases.
+const maxDisowned = 16
+
+// disown gives back, in the background, a claim whose response was lost: it may have been
+// committed, or may still be. The same owner claims it once more, which waits for that, and then
+// releases it.
+func (c *claim) disown() {
+	l := c.ledger
+	if l.disowning.Add(1) > maxDisowned {
+		l.disowning.Add(-1)
+		return
 	}
-	return nil, &events.Answered{Record: record}
+	go func() { // Close does not wait for it
+		defer l.disowning.Add(-1)
+		c.untilItEnds(0, func(ctx context.Context) error {
+			a, err := c.ask(ctx)
+			if err == nil && !a.running && a.data == nil {
+				_, err = l.change(ctx, operationSettle, releaseStatement, c.key, c.owner)
+			}
+			return err
+		})
+	}()
+}
+
+// untilItEnds calls f after a pause, and until it succeeds, while the lease lasts. It reports
+// whether f has.
+func (c *claim) untilItEnds(first time.Duration, f func(context.Context) error) bool {
+	l := c.ledger
+	pause := time.NewTimer(first)
+	defer pause.Stop()
+	for time.Now().Before(c.until) {
+		select {
+		case <-pause.C:
+		case <-l.ended.Done():
+			return false
+		}
+		ctx, cancel := context.WithTimeout(l.ended, l.config.Timeout)
+		err := f(ctx)
+		cancel()
+		if err == nil {
+			return true
+		}
+		pause.Reset(settlePause)
+	}
+	return false
 }
 
 // A claim is held until it is settled, released or lost.
@@ -204,23 +264,13 @@ func (c *claim) settle(ctx context.Context, record []byte) (held bool, err error
 // settleLater settles a claim while its lease lasts.
 func (c *claim) settleLater(record []byte) {
 	l := c.ledger
-	pause := time.NewTimer(settlePause)
-	defer pause.Stop()
-	for time.Now().Before(c.until) {
-		select {
-		case <-pause.C:
-		case <-l.ended.Done():
-			return
-		}
-		ctx, cancel := context.WithTimeout(l.ended, l.config.Timeout)
+	settled := c.untilItEnds(settlePause, func(ctx context.Context) error {
 		_, err := c.settle(ctx, record)
-		cancel()
-		if err == nil {
-			return
-		}
-		pause.Reset(settlePause)
+		return err
+	})
+	if !settled && l.ended.Err() == nil {
+		l.config.Log.LogAttrs(l.ended, slog.LevelWarn, "an event was received and could not be remembered: a duplicate would be received again")
 	}
-	l.config.Log.LogAttrs(l.ended, slog.LevelWarn, "an event was received and could not be remembered: a duplicate would be received again")
 }
 
 // Release implements [events.Claim].

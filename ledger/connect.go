@@ -26,6 +26,10 @@ const (
 	// cancelGrace is how long a statement whose context has ended may take to be cancelled by
 	// the server, before its connection is cut.
 	cancelGrace = 250 * time.Millisecond
+
+	// transactionMargin is how much longer than its receiver's deadline the server keeps a
+	// transaction that nothing is heard of.
+	transactionMargin = 5 * time.Second
 )
 
 // where says where a database is, and how it is connected to.
@@ -102,7 +106,6 @@ func (c connector) Connect(ctx context.Context) (conn driver.Conn, err error) {
 	if err := l.where.authorities(); err != nil {
 		return nil, err
 	}
-	milliseconds := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	connector, err := pq.NewConnectorConfig(pq.Config{
 		Host: l.where.host, Port: l.where.port, Database: l.where.database,
 		User: c.credentials.User, Password: c.credentials.Password,
@@ -112,19 +115,65 @@ func (c connector) Connect(ctx context.Context) (conn driver.Conn, err error) {
 		BinaryParameters: true, // one round trip for a statement with parameters
 		Runtime: map[string]string{
 			// What a pod that was killed, or cut off, leaves behind holds its locks no longer.
-			"idle_in_transaction_session_timeout": milliseconds(l.config.Receiver + 5*time.Second),
-			"statement_timeout":                   milliseconds(l.config.Receiver + 5*time.Second),
+			"idle_in_transaction_session_timeout": milliseconds(l.config.Receiver + transactionMargin),
+			"statement_timeout":                   milliseconds(l.config.Receiver + transactionMargin),
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	connector.Dialer(&dialer{tls: l.where.sslmode != "disable"})
-	return connector.Connect(ctx)
+	d := &dialer{tls: l.where.sslmode != "disable"}
+	connector.Dialer(d)
+	connected, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, ok := connected.(session)
+	if !ok {
+		_ = connected.Close()
+		return nil, errors.New("lib/pq's connections are not what they were")
+	}
+	return &guarded{s, d, l.config.Timeout}, nil
 }
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // Driver implements driver.Connector.
 func (connector) Driver() driver.Driver { return pq.Driver{} }
+
+// A session is what a connection of lib/pq's can do for database/sql.
+type session interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.NamedValueChecker
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
+}
+
+// A guarded connection begins transactions within the time of a statement. lib/pq waits for the
+// response to BEGIN whatever becomes of its context: for ever, where the network is cut.
+type guarded struct {
+	session
+
+	dialer  *dialer
+	timeout time.Duration
+}
+
+// BeginTx implements driver.ConnBeginTx. Nothing is lost if BEGIN is repeated, so database/sql
+// is to take another connection.
+func (g *guarded) BeginTx(ctx context.Context, options driver.TxOptions) (driver.Tx, error) {
+	timer := time.AfterFunc(g.timeout, func() { g.dialer.cut(0) })
+	stop := context.AfterFunc(ctx, func() { g.dialer.cut(0) })
+	tx, err := g.session.BeginTx(ctx, options)
+	if inTime, awaited := timer.Stop(), stop(); !inTime || !awaited {
+		return nil, driver.ErrBadConn
+	}
+	return tx, err
+}
 
 // A dialer is of one connection of lib/pq's. When the context of a statement ends, lib/pq
 // dials once more, to ask the server to cancel it, and goes on waiting for the server on the
@@ -138,8 +187,7 @@ type dialer struct {
 
 // DialContext implements pq.DialerContext.
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if first := d.first.Load(); first != nil {
-		_ = (*first).SetDeadline(time.Now().Add(cancelGrace)) // that it was closed is fine, too
+	if d.cut(cancelGrace) {
 		return d.dialer.DialContext(ctx, network, address)
 	}
 	conn, err := d.dialer.DialContext(ctx, network, address)
@@ -148,6 +196,15 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	d.first.Store(&conn)
 	return &greeted{Conn: conn, tls: d.tls}, nil
+}
+
+// cut gives the first connection a deadline, and reports whether there is one.
+func (d *dialer) cut(after time.Duration) bool {
+	first := d.first.Load()
+	if first != nil {
+		_ = (*first).SetDeadline(time.Now().Add(after)) // that it was closed is fine, too
+	}
+	return first != nil
 }
 
 // A greeted connection fails at the first byte if that is not PostgreSQL's. lib/pq would take

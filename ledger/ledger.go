@@ -79,6 +79,7 @@ type Config struct {
 	Sender      events.Sender // sends what is in the outbox. Nil: there is no outbox
 	Timeout     time.Duration // of one statement that claims, renews, settles or checks. 0 stands for 2 s
 	Receiver    time.Duration // deadline of a receiver, and of a transaction without a statement. 0 stands for 10 s
+	Sending     time.Duration // of one event of the outbox to Sender. 0 stands for 10 s, as long as package sink waits for a response
 	Connections int           // at a time, to the database; receivers' transactions hold all but three of them. 0 stands for 10
 	Log         *slog.Logger  // nil discards
 }
@@ -98,10 +99,11 @@ type Ledger struct {
 	prepared   bool          // the tables are there, and of this version
 	closed     bool
 
-	shown    atomic.Pointer[pool] // pool, for the metrics
-	uses     atomic.Uint64        // claims, of which each sweepEvery-th sweeps
-	sweeping atomic.Bool
-	outbox   outbox
+	shown     atomic.Pointer[pool] // pool, for the metrics
+	uses      atomic.Uint64        // claims, of which each sweepEvery-th sweeps
+	sweeping  atomic.Bool
+	disowning atomic.Int32 // claims whose response was lost, and which are given back
+	outbox    outbox
 
 	working sync.WaitGroup  // what goes on after a call has returned
 	ended   context.Context //nolint:containedctx // it ends with the ledger
@@ -125,6 +127,9 @@ func New(config Config) (*Ledger, error) {
 	}
 	if config.Receiver == 0 {
 		config.Receiver = 10 * time.Second
+	}
+	if config.Sending == 0 {
+		config.Sending = 10 * time.Second
 	}
 	if config.Connections == 0 {
 		config.Connections = 10
@@ -186,7 +191,8 @@ func (l *Ledger) with(ctx context.Context, f func(context.Context, *sql.DB) erro
 		case p != nil && (problem.Reason != fault.Unavailable || isReadOnly(err)):
 			l.dropIdle(p)
 		}
-		if problem.Reason != fault.Denied || p == nil || !again || !l.refuse(ctx, p.credentials) {
+		// Another user would find the tables missing as well.
+		if problem.Reason != fault.Denied || errors.Is(problem, errNoTables) || p == nil || !again || !l.refuse(ctx, p.credentials) {
 			return problem
 		}
 	}

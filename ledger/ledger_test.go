@@ -38,7 +38,9 @@ func request(id string) events.Request {
 // eventually waits for a condition.
 func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatal("it never came true")
 		}
@@ -76,10 +78,12 @@ func TestLeaseIsRenewed(t *testing.T) {
 	is, d := is.New(t), newDatabase(t)
 	one, other := d.ledger(t), d.ledger(t)
 	r := request("1")
-	r.Lease = 600 * time.Millisecond
+	r.Lease = 3 * time.Second // a renewal may be two seconds late on a busy machine
 	claim, err := one.Claim(t.Context(), r)
 	is.NoErr(err)
-	for began := time.Now(); time.Since(began) < 3*r.Lease; {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); time.Since(began) < 2*r.Lease; <-tick.C {
 		_, err = other.Claim(t.Context(), r)
 		is.Equal(err, events.ErrRunning)
 	}
@@ -141,7 +145,7 @@ func TestRoundTrips(t *testing.T) {
 	is, d := is.New(t), newDatabase(t)
 	p := newProxy(t)
 	l := d.ledger(t, func(c *ledger.Config) {
-		c.URL, c.Connections = strings.Replace(c.URL, strconv.Itoa(server.port), p.port, 1), 1
+		c.URL, c.Connections = p.through(c.URL), 1
 	})
 	is.NoErr(l.Check(t.Context()))
 	for i, transactional := range []bool{false, true} {
@@ -176,6 +180,7 @@ type proxy struct {
 	mu       sync.Mutex
 	cut      bool
 	healed   chan struct{}
+	stranded chan struct{} // closed for the connections that there are
 }
 
 func newProxy(t *testing.T) *proxy {
@@ -193,7 +198,7 @@ func newProxyTo(t *testing.T, port int) *proxy {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	p := &proxy{healed: make(chan struct{})}
+	p := &proxy{healed: make(chan struct{}), stranded: make(chan struct{})}
 	_, p.port, _ = net.SplitHostPort(l.Addr().String())
 	go func() {
 		for {
@@ -206,15 +211,23 @@ func newProxyTo(t *testing.T, port int) *proxy {
 				_ = front.Close()
 				continue
 			}
-			go p.copy(back, front, &p.requests)
-			go p.copy(front, back, new(atomic.Int64))
+			p.mu.Lock()
+			stranded := p.stranded
+			p.mu.Unlock()
+			go p.copy(back, front, &p.requests, stranded)
+			go p.copy(front, back, new(atomic.Int64), stranded)
 		}
 	}()
 	return p
 }
 
+// through returns the URL of a database of the server's, by the proxy.
+func (p *proxy) through(url string) string {
+	return strings.Replace(url, strconv.Itoa(server.port), p.port, 1)
+}
+
 // copy copies, and holds everything back while the network is cut.
-func (p *proxy) copy(to, from net.Conn, count *atomic.Int64) {
+func (p *proxy) copy(to, from net.Conn, count *atomic.Int64, stranded <-chan struct{}) {
 	defer to.Close()
 	buffer := make([]byte, 1<<16)
 	for {
@@ -229,10 +242,23 @@ func (p *proxy) copy(to, from net.Conn, count *atomic.Int64) {
 		if cut {
 			<-healed
 		}
+		select {
+		case <-stranded:
+			continue
+		default:
+		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
 		}
 	}
+}
+
+// strand has the connections that there are lead nowhere.
+func (p *proxy) strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.stranded)
+	p.stranded = make(chan struct{})
 }
 
 func (p *proxy) setCut(cut bool) {
@@ -249,9 +275,10 @@ func (p *proxy) setCut(cut bool) {
 func TestNetworkThatIsCut(t *testing.T) {
 	t.Parallel()
 	is, d := is.New(t), newDatabase(t)
+	is.NoErr(d.ledger(t).Check(t.Context())) // which makes the tables
 	p := newProxy(t)
 	l := d.ledger(t, func(c *ledger.Config) {
-		c.URL, c.Timeout = strings.Replace(c.URL, strconv.Itoa(server.port), p.port, 1), 500*time.Millisecond
+		c.URL, c.Timeout = p.through(c.URL), time.Second
 	})
 	claim, err := l.Claim(t.Context(), request("before"))
 	is.NoErr(err)
@@ -260,7 +287,7 @@ func TestNetworkThatIsCut(t *testing.T) {
 		began := time.Now()
 		_, err = l.Claim(t.Context(), request("while"))
 		is.Equal(fault.ReasonOf(err), fault.Timeout)
-		is.True(time.Since(began) < 2*time.Second)
+		is.True(time.Since(began) < 4*time.Second)
 	}
 	is.True(claim.Settle(t.Context(), []byte("record")) != nil)
 	p.setCut(false)
@@ -269,6 +296,105 @@ func TestNetworkThatIsCut(t *testing.T) {
 		_, ok := errors.AsType[*events.Answered](err)
 		return ok
 	})
+}
+
+// TestTransactionOnADeadConnection: the network between the ledger's idle connections and the
+// server has gone without a word, as after a failover, and new connections work.
+func TestTransactionOnADeadConnection(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	is.NoErr(d.ledger(t).Check(t.Context())) // which makes the tables
+	p := newProxy(t)
+	l := d.ledger(t, func(c *ledger.Config) {
+		c.URL, c.Timeout = p.through(c.URL), time.Second
+	})
+	r := request("1")
+	r.Transactional = true
+	claim, err := l.Claim(t.Context(), r)
+	is.NoErr(err)
+	p.strand()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	ctx = claim.Context(ctx)
+	tx, err := ledger.Tx(ctx)
+	is.NoErr(err)
+	_, err = tx.ExecContext(ctx, `SELECT 1`)
+	is.NoErr(err)
+	is.NoErr(claim.Settle(t.Context(), nil))
+
+	r = request("2")
+	r.Transactional = true
+	claim, err = l.Claim(t.Context(), r)
+	is.NoErr(err)
+	p.setCut(true) // of new ones as well
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	began := time.Now()
+	_, err = ledger.Tx(claim.Context(short))
+	is.Equal(fault.ReasonOf(err), fault.Timeout)
+	is.True(time.Since(began) < 5*time.Second)
+	p.setCut(false)
+}
+
+// TestClaimWhoseResponseIsLost is given back: the next sender is not told for the length of a
+// lease that the event is being received.
+func TestClaimWhoseResponseIsLost(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	l := d.ledger(t)
+	is.NoErr(l.Check(t.Context()))
+	lost := 0
+	for i := range 300 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%30)*100*time.Microsecond)
+		claim, err := l.Claim(ctx, request(strconv.Itoa(i)))
+		cancel()
+		if err == nil {
+			is.NoErr(claim.Release(t.Context()))
+		} else {
+			lost++
+		}
+		if i%10 == 9 {
+			eventually(t, func() bool { return one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_ledger`) == 0 })
+		}
+	}
+	is.True(lost > 0)
+}
+
+// TestTablesThatBecomeNewer: another release has changed the tables while the pod runs, which
+// claims nothing in them from its next check on.
+func TestTablesThatBecomeNewer(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	l := d.ledger(t)
+	is.NoErr(l.Check(t.Context()))
+	for _, test := range []struct {
+		version int
+		reason  fault.Reason
+	}{{2, fault.BadResponse}, {1, ""}} {
+		run(t, d.DB, fmt.Sprintf(`COMMENT ON TABLE coffeebuddy_ledger IS 'coffeebuddy ledger, version %d'`, test.version))
+		is.Equal(fault.ReasonOf(l.Check(t.Context())), test.reason)
+		_, err := l.Claim(t.Context(), request(strconv.Itoa(test.version)))
+		is.Equal(fault.ReasonOf(err), test.reason)
+	}
+}
+
+// TestTablesThatAreMissing are no reason for another user, which would find none either.
+func TestTablesThatAreMissing(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	role := "reader_" + strings.TrimPrefix(d.name, "test_")
+	run(t, d.DB, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD '%s'; REVOKE CREATE ON SCHEMA public FROM public`, role, password))
+	refused := 0
+	l := d.ledger(t, func(c *ledger.Config) {
+		c.Credentials = func(_ context.Context, bad ledger.Credentials) (ledger.Credentials, error) {
+			if bad.User != "" {
+				refused++
+			}
+			return ledger.Credentials{User: role, Password: password}, nil
+		}
+	})
+	is.Equal(fault.ReasonOf(l.Check(t.Context())), fault.Denied)
+	is.Equal(refused, 0)
 }
 
 // TestSweep: what has ended is deleted by use.
@@ -403,6 +529,73 @@ func TestTransaction(t *testing.T) {
 	}
 }
 
+// TestTransactionIsItsReceiversAlone: what a task does, or the receiver of an event that is
+// dispatched, is not undone with it, so neither has a part in it.
+func TestTransactionIsItsReceiversAlone(t *testing.T) {
+	t.Parallel()
+	is, d, s := is.New(t), newDatabase(t), new(sender)
+	e := engine(t, d.ledger(t, func(c *ledger.Config) { c.Sender = s }), s)
+	is.NoErr(e.On("coffee.brewed", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+		_, err := ledger.Tx(ctx)
+		is.Equal(err, events.ErrNoTransaction)
+		return nil, e.Send(ctx, made("/brewed", "1"))
+	}, events.Deduplicate(time.Hour)))
+	fails := true
+	is.NoErr(e.On("coffee.ordered", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+		_, err := ledger.Tx(ctx)
+		is.NoErr(err)
+		is.NoErr(e.Send(ctx, made("/ordered", "1")))
+		brewed := ordered("1")
+		brewed.SetType("coffee.brewed")
+		is.True(e.Dispatch(ctx, brewed).Outcome != events.Failed)
+		sent := make(chan error)
+		e.Go(ctx, "a task", func(ctx context.Context) error {
+			_, err := ledger.Tx(ctx)
+			is.Equal(err, events.ErrNoTransaction)
+			sent <- e.Send(ctx, made("/task", "1"))
+			return nil
+		})
+		is.NoErr(<-sent)
+		if fails {
+			return nil, errors.New("canary")
+		}
+		return nil, nil
+	}, events.Transactional(time.Hour)))
+	is.Equal(e.Dispatch(t.Context(), ordered("1")).Outcome, events.Failed)
+	is.Equal(s.sent(), "/brewed1 /task1")
+	fails = false
+	is.Equal(e.Dispatch(t.Context(), ordered("1")).Outcome, events.Accepted)
+	eventually(t, func() bool { return s.sent() == "/brewed1 /task1 /task1 /ordered1" })
+}
+
+// TestTransactionWithALongDeadline: the server keeps it for as long as its receiver may take.
+func TestTransactionWithALongDeadline(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	l := d.ledger(t, func(c *ledger.Config) { c.Receiver = time.Second })
+	for _, test := range []struct {
+		deadline time.Duration
+		least    int // seconds
+		most     int
+	}{{500 * time.Millisecond, 6, 6}, {time.Minute, 60, 65}} {
+		r := request(test.deadline.String())
+		r.Transactional = true
+		claim, err := l.Claim(t.Context(), r)
+		is.NoErr(err)
+		ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
+		defer cancel()
+		ctx = claim.Context(ctx)
+		tx, err := ledger.Tx(ctx)
+		is.NoErr(err)
+		for _, setting := range []string{"idle_in_transaction_session_timeout", "statement_timeout"} {
+			var seconds float64
+			is.NoErr(tx.QueryRowContext(ctx, `SELECT extract(epoch FROM current_setting($1)::interval)`, setting).Scan(&seconds))
+			is.True(int(seconds) >= test.least && int(seconds) <= test.most)
+		}
+		is.NoErr(claim.Release(t.Context()))
+	}
+}
+
 // TestTransactionOfAnOwnerThatLostItsLease has no effect: the other owner's has.
 func TestTransactionOfAnOwnerThatLostItsLease(t *testing.T) {
 	t.Parallel()
@@ -428,6 +621,14 @@ func TestTransactionOfAnOwnerThatLostItsLease(t *testing.T) {
 	is.Equal(one[string](t, d.DB, `SELECT string_agg(id, ',') FROM effect`), "fast")
 }
 
+// put writes an event to the outbox, as a transaction does.
+func (d database) put(t *testing.T, e event.Event) {
+	t.Helper()
+	_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', $1, $2)`,
+		e.Source(), events.AppendEvent(nil, e))
+	is.New(t).NoErr(err)
+}
+
 // TestOutbox: in order for each source, past what fails and what is refused for good, by
 // whoever is there.
 func TestOutbox(t *testing.T) {
@@ -448,8 +649,7 @@ func TestOutbox(t *testing.T) {
 	dead := d.ledger(t, config)
 	is.NoErr(dead.Check(t.Context()))
 	for _, e := range []event.Event{made("/a", "1"), made("/b", "1"), made("/a", "refused"), made("/b", "2"), made("/a", "2")} {
-		_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', $1, $2)`, e.Source(), events.AppendEvent(nil, e))
-		is.NoErr(err)
+		d.put(t, e)
 	}
 	_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('another', '/c', '')`)
 	is.NoErr(err)
@@ -472,21 +672,16 @@ func TestOutboxOfSourcesThatAreStuck(t *testing.T) {
 	t.Parallel()
 	is, d := is.New(t), newDatabase(t)
 	s := new(hanging)
-	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Receiver = s, 500*time.Millisecond })
+	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Sending = s, 250*time.Millisecond })
 	is.NoErr(l.Check(t.Context()))
 	run(t, d.DB, `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', '/damaged', 'damaged')`)
-	put := func(source, id string) {
-		_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', $1, $2)`,
-			source, events.AppendEvent(nil, made(source, id)))
-		is.NoErr(err)
-	}
 	for i := range 20 {
 		for range 10 {
-			put("/hangs/"+strconv.Itoa(i), "1")
+			d.put(t, made("/hangs/"+strconv.Itoa(i), "1"))
 		}
 	}
 	for i := range 5 {
-		put("/fine", strconv.Itoa(i))
+		d.put(t, made("/fine", strconv.Itoa(i)))
 	}
 	is.NoErr(l.Check(t.Context()))
 	const all = "/fine0 /fine1 /fine2 /fine3 /fine4"
@@ -513,17 +708,33 @@ func TestOutboxOfASlowSink(t *testing.T) {
 	t.Parallel()
 	is, d := is.New(t), newDatabase(t)
 	s := new(slow)
-	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Receiver = s, 500*time.Millisecond })
+	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Sending = s, 250*time.Millisecond })
 	is.NoErr(l.Check(t.Context()))
 	for i := range 6 {
-		_, err := d.ExecContext(t.Context(), `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ('coffeebuddy', '/a', $1)`,
-			events.AppendEvent(nil, made("/a", strconv.Itoa(i))))
-		is.NoErr(err)
+		d.put(t, made("/a", strconv.Itoa(i)))
 	}
 	is.NoErr(l.Check(t.Context()))
 	eventually(t, func() bool { return s.sent() == "/a0 /a1 /a2 /a3 /a4 /a5" })
 	eventually(t, func() bool { return one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_outbox`) == 0 })
 	is.Equal(s.sent(), "/a0 /a1 /a2 /a3 /a4 /a5")
+}
+
+// TestOutboxWithAShortDeadline: the sink has its time, whatever receivers have.
+func TestOutboxWithAShortDeadline(t *testing.T) {
+	t.Parallel()
+	is, d := is.New(t), newDatabase(t)
+	s := &sender{fail: func(event.Event) error {
+		time.Sleep(200 * time.Millisecond)
+		return nil
+	}}
+	l := d.ledger(t, func(c *ledger.Config) { c.Sender, c.Receiver = s, 50*time.Millisecond })
+	is.NoErr(l.Check(t.Context()))
+	for i := range 3 {
+		d.put(t, made("/a", strconv.Itoa(i)))
+	}
+	is.NoErr(l.Check(t.Context()))
+	eventually(t, func() bool { return one[int](t, d.DB, `SELECT count(*) FROM coffeebuddy_outbox`) == 0 })
+	is.Equal(s.sent(), "/a0 /a1 /a2")
 }
 
 // A slow sender takes two events in the time of a batch.

@@ -169,7 +169,8 @@ type entry struct {
 // behind it wait. Sending takes half of the time that the transaction has, so that what was
 // sent can be settled: else it would be sent again, and again.
 func (l *Ledger) drainBatch(over []string) (batch, error) {
-	ctx, cancel := context.WithTimeout(l.ended, l.config.Receiver)
+	timeout := 3 * l.config.Sending
+	ctx, cancel := context.WithTimeout(l.ended, timeout)
 	defer cancel()
 	var b batch
 	err := l.with(ctx, func(ctx context.Context, db *sql.DB) error {
@@ -178,6 +179,9 @@ func (l *Ledger) drainBatch(over []string) (batch, error) {
 			return err
 		}
 		defer func() { _ = tx.Rollback() }()
+		if err := limit(ctx, tx, timeout); err != nil {
+			return err
+		}
 		var mine bool
 		if err := tx.QueryRowContext(ctx, `SELECT pg_try_advisory_xact_lock($1, $2)`, locks, l.outboxLock()).Scan(&mine); err != nil {
 			return err
@@ -193,10 +197,11 @@ func (l *Ledger) drainBatch(over []string) (batch, error) {
 				return err
 			}
 		}
-		if b.left, err = l.measureOutbox(ctx, tx); err != nil {
+		if err := tx.Commit(); err != nil {
 			return err
 		}
-		return tx.Commit()
+		b.left, err = l.measureOutbox(ctx, db)
+		return err
 	})
 	if err != nil {
 		return batch{}, fmt.Errorf("drain the outbox: %w", err)
@@ -246,8 +251,7 @@ func (l *Ledger) next(ctx context.Context, tx *sql.Tx, over []string) ([]entry, 
 // sendAll sends entries, and returns the ids of those that the sink took, and of those that it
 // refused for good, and the sources whose next entry could not be sent.
 func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []int64, failed []string) {
-	ctx, cancel := context.WithTimeout(ctx, l.config.Receiver/2)
-	defer cancel()
+	last := time.Now().Add(l.config.Sending / 2) // when an event may begin to be sent
 	bySource := make(map[string][]entry)
 	var sources []string
 	for _, e := range entries {
@@ -266,7 +270,7 @@ func (l *Ledger) sendAll(ctx context.Context, entries []entry) (sent, refused []
 		all.Go(func() {
 			defer func() { <-slots }()
 			for i, e := range bySource[source] {
-				if ctx.Err() != nil {
+				if ctx.Err() != nil || time.Now().After(last) {
 					return // its turn comes
 				}
 				err := l.sendEntry(ctx, e)
@@ -298,6 +302,8 @@ func (l *Ledger) sendEntry(ctx context.Context, e entry) error {
 		l.config.Log.LogAttrs(ctx, slog.LevelWarn, "an event of the outbox cannot be read", slog.Int64("id", e.id))
 		return e.err
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.config.Sending)
+	defer cancel()
 	return l.config.Sender.Send(ctx, e.event)
 }
 
@@ -320,17 +326,12 @@ func (l *Ledger) settleOutbox(ctx context.Context, tx *sql.Tx, sent, refused []i
 // countedAtMost is how many events of the outbox are counted.
 const countedAtMost = 10_000
 
-// querier is a pool or a transaction.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, arguments ...any) *sql.Row
-}
-
 // measureOutbox returns how many events wait, at most countedAtMost, and keeps it for the
 // metrics.
-func (l *Ledger) measureOutbox(ctx context.Context, from querier) (length int, err error) {
+func (l *Ledger) measureOutbox(ctx context.Context, db *sql.DB) (length int, err error) {
 	var age float64
 	var refused int
-	err = from.QueryRowContext(ctx, `
+	err = db.QueryRowContext(ctx, `
 		SELECT (SELECT count(*) FROM (SELECT FROM coffeebuddy_outbox WHERE app = $1 AND refused IS NULL LIMIT $2) waiting),
 		       coalesce((SELECT extract(epoch FROM clock_timestamp() - written)::float8 FROM coffeebuddy_outbox
 		                 WHERE app = $1 AND refused IS NULL ORDER BY id LIMIT 1), 0),

@@ -2,16 +2,17 @@ package ledger_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"coffeebuddy/events"
 	"coffeebuddy/events/ledgertest"
+	"coffeebuddy/internal/servertest"
 	"coffeebuddy/ledger"
 
 	"github.com/matryer/is"
@@ -31,10 +32,7 @@ func TestPgBouncer(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			is, d := is.New(t), newDatabase(t)
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			is.NoErr(err)
-			_, port, _ := net.SplitHostPort(listener.Addr().String())
-			is.NoErr(listener.Close())
+			port := strconv.Itoa(servertest.FreePort(t))
 			dir, err := os.MkdirTemp("", "pgbouncer") //nolint:usetesting // another user must reach it
 			is.NoErr(err)
 			t.Cleanup(func() { _ = os.RemoveAll(dir) })

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 
 	"coffeebuddy/events"
 	"coffeebuddy/handler"
+	"coffeebuddy/internal/servertest"
 	"coffeebuddy/ledger"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -209,10 +209,8 @@ func TestPodsThatDie(t *testing.T) {
 
 	p := &pods{t: t, run: make([]*exec.Cmd, 3), client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 	for i := range p.run {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		is.NoErr(err)
-		p.config = append(p.config, podConfig{l.Addr().String(), fmt.Sprintf("postgres://127.0.0.1:%s/postgres?sslmode=disable", network.port), credentials})
-		_ = l.Close()
+		address := fmt.Sprintf("127.0.0.1:%d", servertest.FreePort(t))
+		p.config = append(p.config, podConfig{address, fmt.Sprintf("postgres://127.0.0.1:%s/postgres?sslmode=disable", network.port), credentials})
 		p.start(i)
 		defer func() { p.kill(i) }()
 	}

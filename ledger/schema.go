@@ -36,10 +36,22 @@ type state struct {
 	become    bool           // the user became another role at login
 }
 
-var errReadOnly = fault.New(fault.Unavailable, "the database is read-only")
+var (
+	errReadOnly = fault.New(fault.Unavailable, "the database is read-only")
+	errNoTables = fault.New(fault.Denied, "the tables are missing, and the user may not create them: apply ledger/schema.sql")
+)
 
-// look is one round trip.
+// look is one round trip, or two where a table has no comment: to_regclass finds one that was
+// committed since the statement began, obj_description not yet what it is.
 func look(ctx context.Context, db *sql.DB) (state, error) {
+	s, err := lookOnce(ctx, db)
+	if err == nil && s.exists && !s.comment.Valid {
+		return lookOnce(ctx, db)
+	}
+	return s, err
+}
+
+func lookOnce(ctx context.Context, db *sql.DB) (state, error) {
 	var s state
 	err := db.QueryRowContext(ctx, `
 		SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
@@ -65,7 +77,7 @@ func (s state) verdict() error {
 	case s.readOnly:
 		return errReadOnly
 	case !s.exists:
-		return fault.New(fault.Denied, "the tables are missing, and the user may not create them: apply ledger/schema.sql")
+		return errNoTables
 	case !ours || err != nil:
 		return fault.New(fault.BadResponse, "there is a table coffeebuddy_ledger that is not this function's")
 	case number != version:

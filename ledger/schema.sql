@@ -18,12 +18,14 @@ CREATE INDEX coffeebuddy_ledger_sweep ON coffeebuddy_ledger (sweep);
 CREATE TABLE coffeebuddy_outbox (
     id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     app     text NOT NULL,       -- the function that sends it, COFFEEBUDDY_APP_NAME
-    source  text NOT NULL,       -- events of one source are sent in the order of their ids
+    source  text NOT NULL,       -- events of one source are sent in the order of their ids, which
+                                 -- is their order where one transaction began after the other ended
     event   bytea NOT NULL,
     written timestamptz NOT NULL DEFAULT clock_timestamp(),
     refused timestamptz          -- when the sink refused it for good; NULL while it is to be sent
 );
 
 CREATE INDEX coffeebuddy_outbox_next ON coffeebuddy_outbox (app, id) WHERE refused IS NULL;
+CREATE INDEX coffeebuddy_outbox_refused ON coffeebuddy_outbox (app) WHERE refused IS NOT NULL;
 
 COMMENT ON TABLE coffeebuddy_ledger IS 'coffeebuddy ledger, version 1';

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"coffeebuddy/events"
@@ -30,16 +31,15 @@ type Transaction interface {
 // an error or panics, if its deadline passes or its pod dies. So it takes effect exactly once.
 //
 // Without a transaction the error is [events.ErrNoTransaction]: the receiver was not
-// registered with [events.Transactional], or is done.
+// registered with [events.Transactional], or is done. Tasks that it starts and receivers of
+// events that it dispatches have no part in its transaction.
 func Tx(ctx context.Context) (Transaction, error) {
-	t, ok := ctx.Value(transactionKey{}).(*transaction)
+	t, ok := events.SenderOf(ctx).(*transaction)
 	if !ok {
 		return nil, events.ErrNoTransaction
 	}
 	return t.begin()
 }
-
-type transactionKey struct{}
 
 // A transaction is begun when it is first asked for, so that a receiver that writes nothing
 // costs no round trip.
@@ -47,17 +47,17 @@ type transaction struct {
 	claim *claim
 	ctx   context.Context //nolint:containedctx // it is the receiver's, and the transaction ends with it
 
-	mu     sync.Mutex
-	tx     *sql.Tx
-	over   bool
-	outbox int    // events in the outbox
-	leave  func() // gives the slot back; it may be called again
+	mu    sync.Mutex
+	tx    *sql.Tx
+	over  bool
+	leave func() // gives the slot back; it may be called again
+
+	outbox atomic.Bool // events were written to the outbox
 }
 
 // context returns the receiver's context with the transaction.
 func (t *transaction) context(ctx context.Context) context.Context {
 	t.ctx = ctx
-	ctx = context.WithValue(ctx, transactionKey{}, t)
 	return events.WithSender(ctx, t)
 }
 
@@ -73,15 +73,31 @@ func (t *transaction) begin() (*sql.Tx, error) {
 	if err := t.enter(); err != nil {
 		return nil, fmt.Errorf("begin a transaction: %w", err)
 	}
-	err := t.claim.ledger.with(t.ctx, func(ctx context.Context, db *sql.DB) (err error) {
-		t.tx, err = db.BeginTx(ctx, nil)
+	l := t.claim.ledger
+	err := l.with(t.ctx, func(ctx context.Context, db *sql.DB) (err error) {
+		if t.tx, err = db.BeginTx(ctx, nil); err != nil {
+			return err
+		}
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) > l.config.Receiver {
+			if err = limit(ctx, t.tx, time.Until(deadline)+transactionMargin); err != nil {
+				_ = t.tx.Rollback()
+			}
+		}
 		return err
 	})
 	if err != nil {
+		t.tx = nil
 		t.leave()
 		return nil, fmt.Errorf("begin a transaction: %w", err)
 	}
 	return t.tx, nil
+}
+
+// limit has the server end a transaction that is without a statement for so long, or in one.
+func limit(ctx context.Context, tx *sql.Tx, after time.Duration) error {
+	_, err := tx.ExecContext(ctx, `
+		SELECT set_config('idle_in_transaction_session_timeout', $1, true), set_config('statement_timeout', $1, true)`, milliseconds(after))
+	return err
 }
 
 // enter waits for a slot, which is free again when the receiver's context has ended, if
@@ -108,19 +124,17 @@ func (t *transaction) Send(ctx context.Context, e event.Event) error {
 	}
 	tx, err := t.begin()
 	if errors.Is(err, events.ErrNoTransaction) {
-		return l.config.Sender.Send(ctx, e) // a task that goes on after the receiver
+		return l.config.Sender.Send(ctx, e) // a goroutine that goes on after the receiver
 	}
 	if err != nil {
 		return err
 	}
+	t.outbox.Store(true) // before it may be committed by the receiver's return
 	_, err = tx.ExecContext(ctx, `INSERT INTO coffeebuddy_outbox (app, source, event) VALUES ($1, $2, $3)`,
 		l.config.App, e.Source(), events.AppendEvent(nil, e))
 	if err != nil {
 		return fmt.Errorf("write an event to the outbox: %w", classify(err))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.outbox++
 	return nil
 }
 
@@ -150,7 +164,7 @@ func (t *transaction) settle(ctx context.Context, record []byte) (begun bool, er
 		l.metrics.count(failed)
 		return true, fmt.Errorf("commit a transaction: %w", t.problem(err))
 	}
-	if t.outbox > 0 {
+	if t.outbox.Load() {
 		l.drain()
 	}
 	return true, nil
