@@ -111,6 +111,9 @@ func (a *App) postLater(ctx context.Context, d *delivery, m message) {
 
 // respond tells Slack the result of a request that was acknowledged earlier.
 func (a *App) respond(ctx context.Context, d *delivery, v events.Verdict) error {
+	if v.Outcome == events.Duplicate {
+		return nil // the first request has told the user, or will
+	}
 	message, err := d.reply(v)
 	switch {
 	case err == nil && (message.body == nil || d.waits && !message.isPosted()):

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/events/attribute"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -111,6 +112,9 @@ func (a *App) handOff(ctx context.Context, d *delivery, by time.Time) response {
 	if err == nil {
 		return response{outcome: accepted, status: http.StatusOK}
 	}
+	if _, wrong := errors.AsType[*attribute.Error](err); wrong { // it never reached the sink
+		return malformed(http.StatusBadRequest)
+	}
 	a.events.Log().LogAttrs(ctx, slog.LevelWarn, "the sink did not accept an event of Slack's",
 		slog.String("kind", string(d.kind)), slog.String("why", err.Error()))
 	failed := events.Verdict{Outcome: events.Retry, RetryAfter: time.Second}
@@ -155,15 +159,17 @@ func (a *App) delivered(receive events.Receiver) events.Receiver {
 		}
 		if err != nil {
 			// Tell the user only of a final refusal: the broker delivers the event again after any
-			// other error.
-			if v := events.Refusal(ctx, err); v.Outcome == events.Rejected {
-				_ = a.post(ctx, d.responseURL, d.apology(v))
+			// other error, and after a refusal that comes too late.
+			if v := events.Refusal(ctx, err); v.Outcome == events.Rejected && ctx.Err() == nil {
+				_ = a.post(context.WithoutCancel(ctx), d.responseURL, d.apology(v))
 			}
 			return nil, err
 		}
 		message, err := messageOf(reply)
 		if err == nil && message.body != nil {
-			_ = a.post(ctx, d.responseURL, message) // logged by post; the receiver must not run again because of it
+			// It is accepted, and never delivered again: the post has its own deadline, not what is
+			// left of the receiver's. A failure is logged by post.
+			_ = a.post(context.WithoutCancel(ctx), d.responseURL, message)
 		}
 		return nil, err
 	}

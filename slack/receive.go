@@ -112,10 +112,10 @@ func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) respons
 		d.done()
 		return overloaded()
 	}
+	slot.After(d.done)
 	defer slot.Leave()
 	switch {
 	case d.durable && len(d.event.Data()) <= handOffLimit:
-		defer d.done()
 		return a.handOff(ctx, d, began.Add(handOffWithin))
 	case d.durable: // it cannot be handed off, so it is acknowledged only when its receiver has finished
 		d.waits = true
@@ -132,7 +132,6 @@ func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) respons
 	select {
 	case v := <-verdict:
 		cancel()
-		d.done()
 		return a.responseFor(ctx, d, v)
 	case <-timer.C:
 	}
@@ -141,7 +140,6 @@ func (a *App) deliver(ctx context.Context, d *delivery, began time.Time) respons
 	}
 	a.events.Go(ctx, "slack "+string(d.kind), func(ctx context.Context) error {
 		defer cancel()
-		defer d.done()
 		select {
 		case v := <-verdict:
 			return a.respond(ctx, d, v)

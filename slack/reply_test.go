@@ -2,12 +2,15 @@ package slack_test
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"coffeebuddy/events"
+	"coffeebuddy/handler"
+	"coffeebuddy/handler/handlertest"
 	"coffeebuddy/slack"
 	"coffeebuddy/slack/slacktest"
 
@@ -91,6 +94,46 @@ func TestLateFailureOfASubmission(t *testing.T) {
 		is.NoErr(s.Wait(t.Context()))
 		is.Equal(strings.Join(s.Posts(), ""), ephemeral(wrong))
 	})
+}
+
+// A lateLedger takes its time to say that an event is a duplicate.
+type lateLedger struct{ events.Ledger }
+
+func (l lateLedger) Claim(ctx context.Context, r events.Request) (events.Claim, error) {
+	claim, err := l.Ledger.Claim(ctx, r)
+	if err != nil {
+		time.Sleep(1900 * time.Millisecond)
+	}
+	return claim, err
+}
+
+// TestALateDuplicateSaysNothing checks that a duplicate that is acknowledged before it is known to
+// be one posts no apology for a command that was carried out.
+func TestALateDuplicateSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		is := is.New(t)
+		f := handlertest.NewWith(t, func(e *events.Config, _ *handler.Config) { e.Ledger = lateLedger{events.NewMemory()} })
+		posts := 0
+		app, err := slack.New(f.Events.Events, slack.Config{
+			Mount: f.Mount, Secret: func(context.Context, int) (string, int, error) { return slacktest.Secret, 1, nil },
+			Transport: posting(func() { posts++ }),
+		})
+		is.NoErr(err)
+		is.NoErr(app.Command("/tea", answering(slack.Ephemeral("ordered"), nil)))
+		s := &slacktest.Slack{Function: f, App: app}
+		is.True(strings.Contains(s.Command("/tea").Body, "ordered"))
+		is.Equal(s.Command("/tea").Status, 200) // with the same signature, as the clock stands still
+		is.NoErr(f.Wait(t.Context()))
+		is.Equal(posts, 0)
+	})
+}
+
+// posting is called for each message to Slack.
+type posting func()
+
+func (p posting) RoundTrip(*http.Request) (*http.Response, error) {
+	p()
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 }
 
 // TestDuplicatesWhereTheResponseIsTheReply checks that a duplicate gets the first request's

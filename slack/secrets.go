@@ -26,7 +26,8 @@ const (
 	// retryPause is the minimum time between a failed read and the next, if no secret is known.
 	retryPause = 2 * time.Second
 
-	// previousAge is how long the previous secret stays valid after a new one was read.
+	// previousAge is how long the previous secret stays valid after it was last read as the current
+	// one.
 	previousAge = 5 * time.Minute
 
 	// readTimeout is the timeout of one read. Slack's request waits for it.
@@ -66,6 +67,10 @@ type held struct {
 // errNoSecret if there is no secret to check with.
 func (s *secrets) verify(ctx context.Context, sig signature, body []byte) error {
 	signed, known := s.signed(sig, body)
+	if signed { // by a secret that may have been replaced since
+		s.renew(ctx, false)
+		signed, known = s.signed(sig, body)
+	}
 	if signed {
 		s.refresh(ctx)
 		return nil
@@ -93,12 +98,34 @@ func (s *secrets) signed(sig signature, body []byte) (signed, known bool) {
 
 func (h held) good(now time.Time) bool { return h.reveal != nil && now.Before(h.until) }
 
+// age is the time since a current secret was read.
+func (h held) age(now time.Time) time.Duration { return maxAge - h.until.Sub(now) }
+
+// renew reads a current secret again that was read so long ago that a leaked one may have been
+// replaced since, and waits for that. If the read fails, the secret is used as it is. Slack's own
+// requests do not wait for a Vault that could not be read last: anyway does.
+func (s *secrets) renew(ctx context.Context, anyway bool) {
+	s.mu.Lock()
+	now := time.Now()
+	var reading <-chan struct{}
+	if s.current.good(now) && s.current.age(now) >= versionAge && (anyway || !s.failing) {
+		if s.reads.Running() == nil && now.Sub(s.began) >= retryPause {
+			s.start(ctx)
+		}
+		if now.Sub(s.began) < readTimeout {
+			reading = s.reads.Running()
+		}
+	}
+	s.mu.Unlock()
+	await(ctx, reading)
+}
+
 // refresh starts a background read if the secret has become old.
 func (s *secrets) refresh(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.reads.Running() == nil && now.Sub(s.began) >= rereadPause && s.current.until.Sub(now) <= maxAge-refreshAfter {
+	if s.reads.Running() == nil && now.Sub(s.began) >= rereadPause && s.current.age(now) >= refreshAfter {
 		s.start(ctx)
 	}
 }
@@ -119,6 +146,11 @@ func (s *secrets) reread(ctx context.Context, known bool) {
 	}
 	reading := s.reads.Running()
 	s.mu.Unlock()
+	await(ctx, reading)
+}
+
+// await waits for a read, nil for none.
+func await(ctx context.Context, reading <-chan struct{}) {
 	if reading == nil {
 		return
 	}
@@ -187,7 +219,7 @@ func (s *secrets) keep(text string, version int, began time.Time, err error) (ch
 		return false, failing
 	}
 	if changed = s.current.good(began) && s.current.reveal() != text; changed {
-		s.previous = held{s.current.reveal, s.current.version, time.Now().Add(previousAge)}
+		s.previous = held{s.current.reveal, s.current.version, s.current.until.Add(previousAge - maxAge)}
 		s.mismatches = throttle{}
 	}
 	s.current = held{func() string { return text }, version, began.Add(maxAge)}

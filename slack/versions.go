@@ -37,31 +37,52 @@ func (s *secrets) signer() (secret string, version int, ok bool) {
 
 // version returns a version of the secret, ErrNoVersion if there is none, or errNoSecret if that is
 // unknown now. Anyone can name versions that do not exist, so reads are throttled as they are for
-// signatures that do not match.
+// signatures that do not match; the current version is read without regard to them.
 func (s *secrets) version(ctx context.Context, version int) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	asking := s.turn()
-	select {
-	case asking <- struct{}{}:
-		defer func() { <-asking }()
-	case <-ctx.Done():
-		return "", errNoSecret
-	}
 	known, fresh := s.knows(version)
-	if fresh {
-		return known.secret()
+	if !fresh && known.reveal != nil { // the current one, as of the last read
+		s.renew(ctx, true)
+		known, fresh = s.knows(version)
 	}
-	if s.mayAsk() {
-		text, err := s.readVersion(ctx, version)
-		if read, ok := s.learn(version, text, err); ok {
-			return read.secret()
-		}
+	if !fresh && known.reveal == nil { // known absence is fresh
+		s.ask(ctx, version)
+		known, fresh = s.knows(version)
 	}
-	if known.reveal != nil { // the current version, as of the last read
+	if fresh || known.reveal != nil {
 		return known.secret()
 	}
 	return "", errNoSecret
+}
+
+// ask reads a version, unless reads are throttled, and waits for that.
+func (s *secrets) ask(ctx context.Context, version int) {
+	timer := time.NewTimer(readTimeout)
+	defer timer.Stop()
+	asking := s.turn()
+	select {
+	case asking <- struct{}{}:
+	case <-timer.C:
+		return
+	case <-ctx.Done():
+		return
+	}
+	ended := make(chan struct{})
+	go func() { // a read can exceed its timeout, for example in a file on a hung file system
+		defer close(ended)
+		defer func() { <-asking }()
+		if _, fresh := s.knows(version); fresh || !s.mayAsk() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
+		defer cancel()
+		text, err := s.readVersion(ctx, version)
+		s.learn(version, text, err)
+	}()
+	select {
+	case <-ended:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // readVersion reads a version. "No such version" is trusted only if the secret itself can be read:
@@ -90,7 +111,7 @@ func (s *secrets) turn() chan struct{} {
 	return s.versions.asking
 }
 
-// knows returns what is cached for a version, and whether it is fresh enough to use without a read.
+// knows returns what is known of a version, and whether that is fresh enough to use without a read.
 func (s *secrets) knows(version int) (known held, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +123,7 @@ func (s *secrets) knows(version int) (known held, fresh bool) {
 		return h, true
 	}
 	if h := s.current; h.version == version && h.good(now) {
-		return h, h.until.Sub(now) > maxAge-versionAge
+		return h, h.age(now) < versionAge
 	}
 	return held{}, false
 }
@@ -126,9 +147,8 @@ func (s *secrets) mayAsk() bool {
 	return true
 }
 
-// learn caches the result of reading a version. It returns false if the result says nothing about
-// the version.
-func (s *secrets) learn(version int, text string, err error) (held, bool) {
+// learn caches the result of reading a version, unless it says nothing about the version.
+func (s *secrets) learn(version int, text string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -136,7 +156,7 @@ func (s *secrets) learn(version int, text string, err error) (held, bool) {
 	s.versions.failed = err != nil && !errors.Is(err, ErrNoVersion)
 	switch {
 	case s.versions.failed:
-		return held{}, false
+		return
 	case err != nil:
 		s.versions.absent.add(now)
 	default:
@@ -149,7 +169,6 @@ func (s *secrets) learn(version int, text string, err error) (held, bool) {
 		}
 	}
 	known[version] = h
-	return h, true
 }
 
 // secret returns the secret, or ErrNoVersion if Vault has no such version.
