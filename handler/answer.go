@@ -57,7 +57,7 @@ const clientLeft = 499
 // would take that for a reply.
 func (a answer) sendTo(w *response) {
 	if w.Traceparent != "" {
-		w.Header().Set("Traceparent", w.Traceparent)
+		w.Header()["Traceparent"] = []string{w.Traceparent}
 	}
 	if a.status >= http.StatusBadRequest {
 		a.sendError(w)

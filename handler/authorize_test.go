@@ -1,12 +1,16 @@
 package handler_test
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"coffeebuddy/handler"
 
@@ -157,6 +161,46 @@ func TestAuthorizationTakesNoPlace(t *testing.T) {
 	close(answer)
 	for range 3 {
 		is.Equal(<-codes, 401)
+	}
+}
+
+// TestSlowAuthorizationTakesNoTimeFromTheBody: the deadlines of a body count from when it is read.
+func TestSlowAuthorizationTakesNoTimeFromTheBody(t *testing.T) {
+	t.Parallel()
+	for when, expect := range map[string]string{"it follows its header": "", "it is asked for": "Expect: 100-continue\r\n"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				is := is.New(t)
+				conn := serve(t, newFunction(t, func(c *config) {
+					c.EventsScope = "events"
+					c.Authorize = func(context.Context, string) (handler.Authorization, string) {
+						time.Sleep(2 * time.Second)
+						return handler.Authorized, ""
+					}
+				}))
+				_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n"+
+					"Content-Type: application/json\r\nContent-Length: 2\r\n"+expect+"\r\n")
+				is.NoErr(err)
+				responses := bufio.NewReader(conn)
+				if expect != "" {
+					resp, err := http.ReadResponse(responses, nil)
+					is.NoErr(err)
+					is.Equal(resp.StatusCode, 100)
+				}
+				var sender sync.WaitGroup
+				defer sender.Wait()
+				defer conn.Close()
+				sender.Go(func() {
+					_, _ = io.WriteString(conn, "{")
+					time.Sleep(4 * time.Second) // of the five that it may be behind
+					_, _ = io.WriteString(conn, "}")
+				})
+				resp, err := http.ReadResponse(responses, nil)
+				is.NoErr(err)
+				is.Equal(resp.StatusCode, 200)
+			})
+		})
 	}
 }
 

@@ -29,8 +29,8 @@ const (
 	decodesAtOnce = 4
 	decodesFreely = 64 << 10
 
-	// firstByteTimeout is how long the first byte of a body may take, from the end of the
-	// header.
+	// firstByteTimeout is how long the first byte of a body may take once reading begins, which
+	// is after the sender was authorized.
 	firstByteTimeout = time.Second
 
 	// bodyRate is how fast a body must arrive, in bytes per second, and bodySlack how far it may
@@ -64,8 +64,8 @@ func (all *bodies) read(w *response, r *http.Request) (bounded.Body, error) {
 	}
 	// Where the connection has no deadlines, in a test, the body is there already. net/http
 	// removes the deadline once the whole body was read.
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(w.began.Add(firstByteTimeout))
+	connection, began := http.NewResponseController(w), time.Now()
+	_ = connection.SetReadDeadline(began.Add(firstByteTimeout))
 	const unknown, first = 512, 16 << 10
 	most := r.ContentLength + 1 // and one, to see the end
 	begin := min(most, first)
@@ -75,7 +75,7 @@ func (all *bodies) read(w *response, r *http.Request) (bounded.Body, error) {
 	due := 0 // the size at which the deadline is moved
 	err := b.Read(r.Body, bodyLimit, func(size int64) int64 { return max(begin, min(4*size, most)) }, func(bytes int) {
 		if bytes > due {
-			_ = connection.SetReadDeadline(w.began.Add(dueAfter(bytes)))
+			_ = connection.SetReadDeadline(began.Add(dueAfter(bytes)))
 			due = bytes + bodyRate/2
 		}
 	})

@@ -72,13 +72,27 @@ func write(w http.ResponseWriter, status int, header map[string][]string, body [
 	maps.Copy(w.Header(), header)
 	resp, ok := w.(*response)
 	if flushed := ok && (resp.body != nil || resp.early); flushed || len(body) > buffer {
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	if _, ok := header["Content-Type"]; !ok {
 		w.Header()["Content-Type"] = nil // fact 6
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that disconnected gets no response
+}
+
+// An unrouted is a response until its route is found. The 404 and 405 that net/http writes where
+// there is none go through write, which sends them with their length.
+type unrouted response
+
+// WriteHeader holds the status back until the body is there.
+func (w *unrouted) WriteHeader(code int) { w.code = code }
+
+func (w *unrouted) Write(b []byte) (int, error) {
+	code := w.code
+	w.code = 0
+	write((*response)(w), code, w.Header(), b)
+	return len(b), nil
 }
 
 // flush sends a response that was written while its handler runs on. Nothing more comes on its
@@ -135,7 +149,7 @@ func lingering(w http.ResponseWriter, r *http.Request, next layer) {
 	resp.body = &requestBody{
 		ReadCloser: r.Body,
 		connection: w,
-		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && r.Header.Get("Expect") == "",
+		small:      r.ContentLength > 0 && r.ContentLength <= 64<<10 && len(r.Header["Expect"]) == 0,
 	}
 	r.Body = resp.body
 	duplex := connection.EnableFullDuplex() == nil // fact 1; false in a test without a connection

@@ -130,7 +130,12 @@ func TestSourceIsLoggedWithoutSecrets(t *testing.T) {
 		"https://me:canary@example.com/a/b?token=canary": "https://example.com/a/b",
 		"//me:canary@example.com":                        "//example.com",
 		"/a/b?canary":                                    "/a/b",
+		"https://example.com/a#access_token=canary":      "https://example.com/a",
+		"https:me:canary@example.com/a":                  "https:example.com/a",
+		"/proxy/https://me:canary@example.com/a":         "/proxy/https://example.com/a",
 		"urn:uuid:1":                                     "urn:uuid:1",
+		"mailto:me@example.com":                          "mailto:me@example.com",
+		"/@me/a":                                         "/@me/a",
 		"https://example.com/a@b//c":                     "https://example.com/a@b//c",
 	} {
 		t.Run(source, func(t *testing.T) {

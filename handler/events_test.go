@@ -10,10 +10,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -671,6 +674,7 @@ func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
 	}{
 		{"a probe", "GET /health/ready" + announced + "x\r\n\r\n", 200},
 		{"an unknown path", "POST /x" + announced + "x\r\n\r\n", 404},
+		{"an unclean path", "POST //x" + announced + "x\r\n\r\n", 404},
 		{"a wrong method", "PUT /" + announced + "x\r\n\r\n{", 405},
 		{"a wrong media type", "POST /" + announced + "x\r\n\r\n{", 415},
 		{"too large", "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n", 413},
@@ -679,7 +683,8 @@ func TestAnswersDoNotWaitForABodyThatIsNotRead(t *testing.T) {
 			is := is.New(t)
 			resp := raw(t, server.Listener.Addr(), test.request, strings.Fields(test.request)[0])
 			is.Equal(resp.StatusCode, test.code)
-			is.True(resp.Close) // the rest of the body is not the next request
+			is.True(resp.Close)              // the rest of the body is not the next request
+			is.True(resp.ContentLength >= 0) // its end does not wait for the connection's
 		})
 	}
 	t.Run("a handler that writes nothing", func(t *testing.T) {
@@ -956,5 +961,24 @@ func TestBodyThatIsSlow(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestRunbooksFindBodiesThatAreSlow: they count as timeout, and so in the alerts for it.
+func TestRunbooksFindBodiesThatAreSlow(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	r := httptest.NewRequest(http.MethodPost, "/", iotest.ErrReader(os.ErrDeadlineExceeded))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, r)
+	is.Equal(w.Code, 408)
+	for _, page := range []string{"error-budget.md", "events-failing.md"} {
+		text, err := os.ReadFile("../docs/runbooks/" + page)
+		is.NoErr(err)
+		command := regexp.MustCompile(`grep -E '([^']+)'`).FindSubmatch(text)
+		is.True(command != nil)
+		is.True(regexp.MustCompile(string(command[1])).MatchString(f.logs.String())) // page
 	}
 }

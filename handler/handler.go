@@ -176,7 +176,9 @@ func (h *Handler) add(method, path string, next http.Handler, level slog.Level) 
 	if path == EventsPath {
 		pattern += "{$}" // else it would match every path
 	}
-	h.mux.Handle(pattern, next)
+	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP((*response)(w.(*unrouted)), r)
+	})
 	h.metrics.addRoute(pattern, method, newRoute(path, level, h.config.Log.Handler()))
 }
 
@@ -235,14 +237,14 @@ func (h *Handler) route(w *response, r *http.Request) {
 		r.URL.Path = "/" // POST http://host, which is the same (RFC 9110, section 4.2.3)
 	}
 	if !strings.HasPrefix(r.URL.Path, "/") || unclean(r.URL.Path) {
-		http.NotFound(w, r)
+		http.NotFound((*unrouted)(w), r)
 		return
 	}
 	if h.draining.Load() {
 		// The connection's next request could find it closed: say so before.
 		w.Header().Set("Connection", "close")
 	}
-	h.mux.ServeHTTP(w, r)
+	h.mux.ServeHTTP((*unrouted)(w), r)
 }
 
 // unclean reports whether a path has empty segments, "." or "..".
@@ -260,9 +262,11 @@ func (h *Handler) Refused(status int) {
 // that callers have moved on when the listener closes.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
-// Wait is [events.Engine.Wait], whose error says how many other requests are in flight, too.
+// Wait is [events.Engine.Wait], whose error says how many other requests are in flight, too. It
+// logs the refusals that were only counted so far.
 func (h *Handler) Wait(ctx context.Context) error {
 	err := h.events.Wait(ctx)
+	h.refusals.endAll()
 	n := h.inFlight.Load()
 	cut, isCut := errors.AsType[*events.CutOff](err)
 	switch {

@@ -46,22 +46,28 @@ func (h *Handler) log(r *http.Request, w *response, code int, route *route, meth
 	_ = route.log.Handle(r.Context(), line) // a log that fails has nowhere to say so
 }
 
-// public returns a source without the user and the query that it may have as a URL:
-// secrets are there, and a log holds none.
+// public returns a source without the user, the query and the fragment that it may have as a
+// URL: secrets are there, and a log holds none.
 func public(source string) string {
-	source, _, _ = strings.Cut(source, "?")
-	scheme, rest, found := strings.Cut(source, "//")
-	if !found {
+	if end := strings.IndexAny(source, "?#"); end >= 0 {
+		source = source[:end]
+	}
+	if !strings.Contains(source, "@") || strings.HasPrefix(source, "mailto:") {
 		return source
 	}
-	authority, path, more := strings.Cut(rest, "/")
-	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		authority = authority[i+1:]
+	parts := strings.Split(source, "/")
+	for i, part := range parts { // a user is where a host is: at the start, or after //
+		if at := strings.LastIndexByte(part, '@'); at >= 0 && (i == 0 || i >= 2 && parts[i-1] == "") {
+			scheme, _, found := strings.Cut(part[:at], ":")
+			if i > 0 || !found {
+				scheme = ""
+			} else {
+				scheme += ":"
+			}
+			parts[i] = scheme + part[at+1:]
+		}
 	}
-	if more {
-		path = "/" + path
-	}
-	return scheme + "//" + authority + path
+	return strings.Join(parts, "/")
 }
 
 // printable returns what a log may hold of a value that a sender chose: its
@@ -86,4 +92,5 @@ func printable(s string) string {
 	}, s)
 }
 
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+// unprintable looks nothing up for ASCII, which most of what is logged is.
+func unprintable(r rune) bool { return (r < ' ' || r > '~') && !unicode.IsPrint(r) }

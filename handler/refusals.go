@@ -3,7 +3,9 @@ package handler
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -12,8 +14,8 @@ import (
 const refusalWindow = 10 * time.Second
 
 // refusals limit the log lines of requests that were refused before anything was known of
-// them, which anybody can cause at any rate: of each kind the first in ten seconds, and then
-// how many more there were.
+// them, which anybody can cause at any rate: of each kind the first in ten seconds, and then,
+// or at the end of the process, how many more there were.
 type refusals struct {
 	mu    sync.Mutex
 	kinds map[refusal]*window
@@ -56,13 +58,26 @@ func (l *refusals) first(kind refusal) bool {
 	return false
 }
 
-// end logs how many refusals of a kind were not logged.
+// end logs how many refusals of a kind were not logged, if there are any.
 func (l *refusals) end(kind refusal) {
 	l.mu.Lock()
-	more := l.kinds[kind].more
+	w := l.kinds[kind]
 	delete(l.kinds, kind)
 	l.mu.Unlock()
+	if w == nil || w.more == 0 {
+		return
+	}
 	line := slog.NewRecord(time.Now(), slog.LevelInfo, "requests refused", 0)
-	line.AddAttrs(slog.Int("code", kind.code), slog.Int("count", more))
+	line.AddAttrs(slog.Int("code", kind.code), slog.Int("count", w.more))
 	_ = kind.route.log.Handle(context.Background(), line) // a log that fails has nowhere to say so
+}
+
+// endAll ends every window, since a process that stops does not wait for their ten seconds.
+func (l *refusals) endAll() {
+	l.mu.Lock()
+	kinds := slices.Collect(maps.Keys(l.kinds))
+	l.mu.Unlock()
+	for _, kind := range kinds {
+		l.end(kind)
+	}
 }

@@ -128,8 +128,10 @@ func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	select {
 	case <-c.done:
 	case <-r.Context().Done():
-		http.Error(w, "the client left", http.StatusServiceUnavailable)
-		return
+		if c.running() {
+			http.Error(w, "the client left", http.StatusServiceUnavailable)
+			return
+		} // else it may have closed only its side for writing, and reads
 	}
 	if response = s.respond(c, r); response == nil {
 		w.Header().Set("Retry-After", "1")

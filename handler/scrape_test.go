@@ -201,6 +201,20 @@ func TestACollectorThatHangs(t *testing.T) {
 	})
 }
 
+// TestAHalfClosedScrapeIsAnswered: the client looks like one that left, and reads.
+func TestAHalfClosedScrapeIsAnswered(t *testing.T) {
+	t.Parallel()
+	is := is.New(t)
+	f := newFunction(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		w := httptest.NewRecorder()
+		f.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/metrics", http.NoBody))
+		is.Equal(w.Code, 200)
+	}
+}
+
 // TestACollectorThatFails is counted and logged, and the others are shown, as promhttp does it.
 func TestACollectorThatFails(t *testing.T) {
 	t.Parallel()
