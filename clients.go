@@ -121,13 +121,13 @@ func authorizer(s Settings, introspection *ory.Introspection) func(context.Conte
 		return func(context.Context, string) (handler.Authorization, string) { return handler.AuthorizationUnknown, "" }
 	}
 	return func(ctx context.Context, token string) (handler.Authorization, string) {
-		permission, err := introspection.Permission(ctx, token)
+		permission, principal, err := introspection.Permission(ctx, token)
 		if err != nil {
 			return handler.AuthorizationUnknown, "" // it says why in the log, unless the sender has left or too many ask
 		}
 		switch permission {
 		case ory.Permitted:
-			return handler.Authorized, introspection.Principal(token)
+			return handler.Authorized, principal
 		case ory.LacksScope:
 			return handler.InsufficientScope, ""
 		}

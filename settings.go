@@ -201,13 +201,14 @@ func Load() (Settings, error) {
 	return s, errors.Join(all...)
 }
 
-// together returns what is wrong with variables that only make sense with each other.
+// together returns what is wrong with variables that only make sense with each other. One that
+// is set, and wrong, was named already.
 func (s *Settings) together() []Problem {
 	var wrong []Problem
-	if s.Ledger.URL != "" && s.Ledger.Secret == nil {
+	if s.Ledger.URL != "" && !slices.Contains(s.Set, "COFFEEBUDDY_LEDGER_SECRET") {
 		wrong = append(wrong, Problem{"COFFEEBUDDY_LEDGER_SECRET", "must be set where COFFEEBUDDY_LEDGER is"})
 	}
-	if s.OAuth.Client != nil && s.OAuth.TokenURL == "" {
+	if s.OAuth.Client != nil && !slices.Contains(s.Set, "COFFEEBUDDY_TOKEN_URL") {
 		wrong = append(wrong, Problem{"COFFEEBUDDY_TOKEN_URL", "must be set where COFFEEBUDDY_OAUTH_CLIENT is"})
 	}
 	return wrong

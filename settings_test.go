@@ -223,7 +223,7 @@ func TestWrongSettingsAreAllNamedAndNeverShown(t *testing.T) {
 		"K_CE_OVERRIDES": {
 			"canary", `["canary"]`, `{"extensions":"canary"}`, `{"extensions":{"canary":1}}`, `{"extensions":{"id":"canary"}}`, `{"extensions":{"source":"canary"}}`,
 			`{"extensions":{"specversion":"canary"}}`, `{"extensions":{"Canary":"x"}}`, `{"extensions":{"can-ary":"x"}}`, `{"extensions":{"":"canary"}}`, `{"extensions":{"canary":"a\u0000b"}}`,
-			`{"extensions":{"coffeebuddysignature":"canary"}}`, `{"extensions":{"slackretrynum":"canary"}}`, `{"extensions":{"slackretryreason":"canary"}}`,
+			`{"extensions":{"canary":"\ufffe"}}`, `{"extensions":{"coffeebuddysignature":"canary"}}`, `{"extensions":{"slackretrynum":"canary"}}`, `{"extensions":{"slackretryreason":"canary"}}`,
 		},
 		"K_CA_CERTS": {"canary", "-----BEGIN CERTIFICATE-----\nY2FuYXJ5\n-----END CERTIFICATE-----\n", "-----BEGIN RSA PRIVATE KEY-----\nY2FuYXJ5\n-----END RSA PRIVATE KEY-----\n" + certificate},
 	} {
@@ -320,6 +320,11 @@ func TestSettingsThatNeedEachOther(t *testing.T) {
 		_, err := coffeebuddy.Load()
 		is.True(err != nil)
 		is.Equal(err.Error(), test.missing+": must be set where "+test.variable+" is")
+
+		environment(t, map[string]string{test.variable: test.value, test.missing: "wrong"})
+		_, err = coffeebuddy.Load()
+		is.True(err != nil)
+		is.Equal(strings.Count(err.Error(), test.missing), 1) // what is wrong with it, not that it is missing
 	}
 }
 

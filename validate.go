@@ -18,6 +18,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"coffeebuddy/events/sink"
 	"coffeebuddy/handler"
 	"coffeebuddy/internal/transport"
 	"coffeebuddy/vault"
@@ -370,7 +371,7 @@ func overrides(to *map[string]string) setting {
 				return allowed
 			}
 			for name, value := range found.Extensions {
-				if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" || slices.Contains(reserved, name) || value == "" || !isPrintable(value) {
+				if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" || slices.Contains(reserved, name) || !sink.ValidOverride(name, value) {
 					return allowed
 				}
 			}

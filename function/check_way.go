@@ -28,6 +28,7 @@ type request struct {
 	Millis    int64    `json:"duration_ms"`
 
 	began time.Time
+	http  bool // and not a database's
 	ended bool
 }
 
@@ -40,7 +41,7 @@ type way struct {
 // watch returns a context whose requests are recorded.
 func (w *way) watch(ctx context.Context) context.Context {
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn:  func(host string) { w.record(func(r *request) { r.Host = host }) },
+		GetConn:  func(host string) { w.record(func(r *request) { r.Host, r.http = host, true }) },
 		DNSStart: func(info httptrace.DNSStartInfo) { w.record(func(r *request) { r.resolving(info.Host) }) },
 		DNSDone:  func(info httptrace.DNSDoneInfo) { w.record(func(r *request) { r.resolved(info) }) },
 		ConnectDone: func(_, address string, err error) {

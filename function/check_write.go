@@ -99,7 +99,13 @@ func (d *dependency) write(out *strings.Builder) {
 
 // String returns how far the request came, in a line.
 func (r *request) String() string {
-	steps := []string{strings.TrimSpace(r.Method + " " + r.Path), "to " + r.Host}
+	var steps []string
+	if r.Method != "" {
+		steps = append(steps, strings.TrimSpace(r.Method+" "+r.Path))
+	}
+	if r.Host != "" {
+		steps = append(steps, "to "+r.Host)
+	}
 	if len(r.Addresses) > 0 {
 		steps = append(steps, "resolved to "+strings.Join(r.Addresses, ", "))
 	}
@@ -115,8 +121,8 @@ func (r *request) String() string {
 	switch {
 	case r.Status != 0:
 		steps = append(steps, fmt.Sprintf("status %d", r.Status))
-	default:
+	case r.http:
 		steps = append(steps, "no response")
 	}
-	return strings.TrimSpace(strings.Join(steps, " → ")) + fmt.Sprintf(" (%d ms)", r.Millis)
+	return strings.Join(steps, " → ") + fmt.Sprintf(" (%d ms)", r.Millis)
 }

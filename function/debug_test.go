@@ -33,8 +33,7 @@ func TestDebuggingIsOffByDefault(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	p := start(t, newDependencies(t).environment()...).listening(t)
-	code, _ := get(t, p.url+"/health/ready")
-	is.Equal(code, 200)
+	p.ready(t)
 	is.True(!strings.Contains(p.stdout.String(), "debugging"))
 }
 

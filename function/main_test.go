@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"coffeebuddy/internal/servertest"
+
 	"github.com/matryer/is"
 )
 
@@ -97,12 +99,7 @@ func (p *program) begin(t testing.TB) {
 // nothing but these variables, of which the last counts.
 func newProgram(t testing.TB, binary string, variables ...string) *program {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
+	port := servertest.FreePort(t)
 	p := &program{Cmd: exec.Command(binary), url: fmt.Sprintf("http://127.0.0.1:%d", port), exited: make(chan struct{})}
 	p.Env = append([]string{fmt.Sprintf("PORT=%d", port), "COFFEEBUDDY_HTTP_HOST=127.0.0.1"}, variables...)
 	return p
@@ -122,6 +119,15 @@ func (p *program) listening(t testing.TB) *program {
 	return p
 }
 
+// ready waits until the readiness probe is 200.
+func (p *program) ready(t testing.TB) {
+	t.Helper()
+	eventually(t, func() bool {
+		code, _ := get(t, p.url+"/health/ready")
+		return code == http.StatusOK
+	})
+}
+
 // exit waits for the process to end and returns its code, -1 for one that a signal ended.
 func (p *program) exit(t testing.TB) int {
 	t.Helper()
@@ -136,16 +142,22 @@ func (p *program) exit(t testing.TB) int {
 // get returns a status and a body.
 func get(t testing.TB, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(url)
+	code, body, err := tryGet(url)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return code, body
+}
+
+// tryGet is get for a server that may be gone.
+func tryGet(url string) (int, string, error) {
+	resp, err := http.Get(url)
+	if err != nil {
+		return 0, "", err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, string(body), err
 }
 
 // dependencies are a healthy Vault and a healthy Ory, which a test can make fail.
@@ -196,8 +208,14 @@ func TestReadyOnTheFirstProbeAndBack(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
 	d := newDependencies(t)
-	p := start(t, d.environment()...).listening(t)
-	code, body := get(t, p.url+"/health/ready")
+	// A busy machine is late with a check, but not at each start. What is broken is broken at each.
+	var p *program
+	var code int
+	var body string
+	for tries := 0; tries < 3 && code != 200; tries++ {
+		p = start(t, d.environment()...).listening(t)
+		code, body = get(t, p.url+"/health/ready")
+	}
 	is.Equal(code, 200)
 	is.True(strings.HasPrefix(body, `{"status":"ready","components":{"ory":{"status":"ok","checked_at":"`))
 
@@ -246,7 +264,8 @@ func TestNothingConfigured(t *testing.T) {
 	is.Equal(resp.StatusCode, 503)
 	is.Equal(resp.Header.Get("Retry-After"), "") // only a restart helps
 	for _, variable := range []string{"VAULT_ADDR", "VAULT_TOKEN", "ORY_BASE_URL"} {
-		is.Equal(strings.Count(p.stdout.String(), variable), 1) // named once
+		eventually(t, func() bool { return strings.Contains(p.stdout.String(), variable) }) // a background writer logs
+		is.Equal(strings.Count(p.stdout.String(), variable), 1)                             // named once
 	}
 	_, metrics := get(t, p.url+"/metrics")
 	is.True(strings.Contains(metrics, "\ncoffeebuddy_vault_token_expiry_timestamp_seconds 0\n")) // there is no token to know of
@@ -301,39 +320,62 @@ func TestTerminationFinishesWhatIsInFlight(t *testing.T) {
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			is := is.New(t)
-			p := start(t, newDependencies(t).environment()...).listening(t)
-			conn := slowBody(t, p)
-			code, _ := get(t, p.url+"/health/ready")
-			is.Equal(code, 200)
-
-			is.NoErr(p.Process.Signal(signal))
-			signalled := time.Now()
-			eventually(t, func() bool { return strings.Contains(p.stdout.String(), `"draining"`) })
-			code, body := get(t, p.url+"/health/ready") // the listener is still open
-			is.Equal(code, 503)
-			is.True(strings.HasPrefix(body, `{"status":"draining"`))
-			code, _ = get(t, p.url+"/health/live")
-			is.Equal(code, 200)
-
-			eventually(t, func() bool {
-				c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
-				if err == nil {
-					c.Close()
+			for range 3 {
+				if terminates(t, signal) {
+					return
 				}
-				return errors.Is(err, syscall.ECONNREFUSED)
-			})
-			is.True(time.Since(signalled) >= 290*time.Millisecond) // not before 300 ms, by two clocks
-
-			_, err := io.WriteString(conn, "}")
-			is.NoErr(err)
-			answer := make([]byte, len("HTTP/1.1 200"))
-			_, err = io.ReadFull(conn, answer)
-			is.NoErr(err)
-			is.Equal(string(answer), "HTTP/1.1 200")
-			is.Equal(p.exit(t), 0)
+			}
+			t.Fatal("in each of three programs the listener was closed before the probes")
 		})
 	}
+}
+
+// terminates tests one program. It reports false if the test was too late for the probes while the program drains: the
+// listener stays open for 300 ms, in which a busy machine may not get to them.
+func terminates(t *testing.T, signal os.Signal) bool {
+	t.Helper()
+	is := is.New(t)
+	p := start(t, newDependencies(t).environment()...).listening(t)
+	conn := slowBody(t, p)
+	p.ready(t)
+
+	signalled := time.Now()
+	mayBeClosed := func() bool { return time.Since(signalled) >= 290*time.Millisecond } // after 300 ms, by two clocks
+	is.NoErr(p.Process.Signal(signal))
+	eventually(t, func() bool { return strings.Contains(p.stdout.String(), `"draining"`) })
+	for _, probe := range []struct {
+		path, body string
+		code       int
+	}{
+		{"/health/ready", `{"status":"draining"`, 503},
+		{"/health/live", "", 200},
+	} {
+		code, body, err := tryGet(p.url + probe.path) // the listener is still open
+		if err != nil && mayBeClosed() {
+			return false
+		}
+		is.NoErr(err)
+		is.Equal(code, probe.code)
+		is.True(strings.HasPrefix(body, probe.body))
+	}
+
+	eventually(t, func() bool {
+		c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+		if err == nil {
+			c.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	is.True(mayBeClosed())
+
+	_, err := io.WriteString(conn, "}")
+	is.NoErr(err)
+	answer := make([]byte, len("HTTP/1.1 200"))
+	_, err = io.ReadFull(conn, answer)
+	is.NoErr(err)
+	is.Equal(string(answer), "HTTP/1.1 200")
+	is.Equal(p.exit(t), 0)
+	return true
 }
 
 func TestTerminationCutsOffAtItsDeadline(t *testing.T) {

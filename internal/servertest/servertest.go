@@ -1,12 +1,14 @@
-// Package servertest has servers that misbehave below HTTP, and a log to look into, for
-// the tests of the clients and of the checks.
+// Package servertest has servers that misbehave below HTTP, a log to look into, and free ports, for
+// the tests of the clients, of the checks and of the function.
 package servertest
 
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -32,6 +34,24 @@ func HandWritten(t testing.TB, serve func(net.Conn)) string {
 		}
 	}()
 	return "http://" + listener.Addr().String()
+}
+
+// FreePort returns a port of loopback on which nobody listens, for a program that is told its port.
+// It is below the ports that systems give to outgoing connections, any of which could take it before
+// the program does, and above those that test/devstack reserves.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	const first, last = 30000, 32767
+	for range 1000 {
+		port := first + rand.IntN(last-first+1) //nolint:gosec // no secret
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = listener.Close()
+			return port
+		}
+	}
+	t.Fatalf("no port from %d to %d is free", first, last)
+	return 0
 }
 
 // After reads what the client sends first, writes an answer and closes.
