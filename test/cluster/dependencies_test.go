@@ -34,10 +34,12 @@ func seal(t *testing.T, s *story) {
 	s.figures.add("… while Knative says Ready is", "%s", status)
 
 	var began time.Time
-	eventually(t, time.Minute, "a caller is held", func() error { // the activator hears of it last
+	eventually(t, 2*time.Minute, "a caller is held", func() error { // the activator hears of it last
 		began = time.Now()
-		a, err := s.ingress.json(ctx)
-		is.NoErr(err)
+		a, err := s.ingress.json(ctx) // a held caller gets its response after 30 s
+		if err != nil {
+			return err
+		}
 		if a.code == http.StatusOK {
 			return fmt.Errorf("%d %s", a.code, a.body)
 		}
@@ -46,8 +48,8 @@ func seal(t *testing.T, s *story) {
 	})
 
 	is.NoErr(s.vault.Unseal(ctx))
-	took = eventually(t, time.Minute, "requests are answered", func() error {
-		a, err := s.ingress.json(ctx)
+	took = eventually(t, 2*time.Minute, "requests are answered", func() error {
+		a, err := s.polling.json(ctx)
 		if err == nil && a.code != http.StatusOK {
 			err = fmt.Errorf("%d %s", a.code, a.body)
 		}
@@ -66,7 +68,8 @@ func seal(t *testing.T, s *story) {
 func sealWithGrace(t *testing.T, s *story) {
 	is := is.New(t)
 	ctx := t.Context()
-	ko(t, "apply", "-f", s.manifests(t, "knative", settingsVersion(3), edit{"300-config.yaml", "COFFEEBUDDY_READY_GRACE: 0s", "COFFEEBUDDY_READY_GRACE: 2m"}))
+	ko(t, "apply", "-f", s.manifests(t, "knative", settingsVersion(3), onePod(),
+		edit{"300-config.yaml", "COFFEEBUDDY_READY_GRACE: 0s", "COFFEEBUDDY_READY_GRACE: 2m"}))
 	becomesReady(t, 2*time.Minute)
 	eventually(t, 2*time.Minute, "one pod is left", func() error {
 		if n := len(pods(t)); n != 1 {

@@ -59,9 +59,9 @@ func durableCommand(t *testing.T, s *story) {
 
 	var text string
 	var took time.Duration
-	eventually(t, time.Minute, "a command goes to the broker", func() error {
+	eventually(t, 2*time.Minute, "a command goes to the broker", func() error {
 		text = fmt.Sprint(time.Now().UnixNano())
-		d, a, err := signed(ctx, s.ingress, s.vault.SigningSecret.Reveal(), "/coffee echo "+text)
+		d, a, err := signed(ctx, s.polling, s.vault.SigningSecret.Reveal(), "/coffee echo "+text)
 		took = d
 		return acknowledged(a, err) // not by the revision without a sink
 	})
@@ -100,8 +100,8 @@ func durableReceiver(t *testing.T, s *story, slack slackStub, letters *deadLette
 	becomesReady(t, 2*time.Minute)
 	ask := func(name string) {
 		t.Helper()
-		eventually(t, time.Minute, "the command is acknowledged", func() error {
-			_, a, err := signed(ctx, s.ingress, s.vault.SigningSecret.Reveal(), "/coffee gate "+name)
+		eventually(t, 2*time.Minute, "the command is acknowledged", func() error {
+			_, a, err := signed(ctx, s.polling, s.vault.SigningSecret.Reveal(), "/coffee gate "+name)
 			return acknowledged(a, err) // not by the revision without that command
 		})
 	}

@@ -70,9 +70,15 @@ func deployByRole(t *testing.T, s *story) {
 	kubectl(t, "delete", "pod", onlyPod(t).Metadata.Name) // whose token is revoked while it drains
 	p := onlyPod(t)
 	says(t, p, 20*time.Second, http.StatusServiceUnavailable, `"reason":"denied"`)
-	log := kubectl(t, "logs", p.Metadata.Name, "-c", "coffeebuddy")
-	is.True(strings.Contains(log, "the role is not for this service account"))
-	is.True(strings.Contains(log, `"role":"coffeebuddy","mount":"kubernetes"`))
+	eventually(t, time.Minute, "the pod logs why", func() error { // readiness says it before the log does
+		log := kubectl(t, "logs", p.Metadata.Name, "-c", "coffeebuddy")
+		for _, text := range []string{"the role is not for this service account", `"role":"coffeebuddy","mount":"kubernetes"`} {
+			if !strings.Contains(log, text) {
+				return fmt.Errorf("no %q in the log", text)
+			}
+		}
+		return nil
+	})
 	eventually(t, time.Minute, "the token of the pod that has gone was revoked", func() error {
 		if n := s.vaultTokens(t); n != before {
 			return fmt.Errorf("%d tokens, not %d", n, before)

@@ -23,7 +23,7 @@ func rollOut(t *testing.T, s *story) {
 
 	s.putSecret(t, token)
 	s.tokens = append(s.tokens, token)
-	ko(t, "apply", "-f", s.manifests(t, "knative", settingsVersion(2)))
+	ko(t, "apply", "-f", s.manifests(t, "knative", settingsVersion(2), onePod()))
 	began := time.Now()
 	becomesReady(t, 2*time.Minute)
 	eventually(t, 3*time.Minute, "the old pod is gone", func() error {
@@ -60,15 +60,19 @@ func plainDeployment(t *testing.T, s *story) {
 	ko(t, "apply", "-f", s.manifests(t, "kubernetes"))
 	kubectl(t, "rollout", "status", "deployment/coffeebuddy", "--timeout=120s")
 	address := kubectl(t, "get", "service", "coffeebuddy", "-o", "jsonpath={.spec.clusterIP}")
-	direct := newCaller("http://"+address, "", 30*time.Second)
-	eventually(t, 30*time.Second, "the Service leads to the pods", func() error { // nodes hear of ready pods later than the Deployment does
-		a, err := direct.get(ctx, "/health/ready")
+	// Nodes hear of a Service, and of its ready pods, later than the Deployment does. Until then its address leads out of the cluster,
+	// to nobody or to a stranger, and a connection that was made then stays there: each try has its own, and little time.
+	ask := newCaller("http://"+address, "", 2*time.Second)
+	ask.client.Transport = &http.Transport{DisableKeepAlives: true}
+	eventually(t, time.Minute, "the Service leads to the pods", func() error {
+		a, err := ask.get(ctx, "/health/ready")
 		if err == nil && a.code != http.StatusOK {
 			err = fmt.Errorf("%d %s", a.code, a.body)
 		}
 		return err
 	})
 
+	direct := newCaller("http://"+address, "", 30*time.Second)
 	direct.client.Transport = &http.Transport{DisableKeepAlives: true} // else all requests stay with the pods they began with
 	l := startLoad(ctx, direct)
 	ko(t, "apply", "-f", s.manifests(t, "kubernetes", edit{"400-deployment.yaml", `coffeebuddy/settings: "1"`, `coffeebuddy/settings: "2"`}))

@@ -26,15 +26,20 @@ func slashCommand(t *testing.T, s *story) {
 
 	gateway := startGateway(t, s.host) // the ingress of a test cluster may take a fifth of a second by itself
 	const commands = 100
-	var took []time.Duration
-	eventually(t, time.Minute, "the new revision answers", func() error {
-		_, a, err := signed(ctx, s.ingress, s.vault.SigningSecret.Reveal(), "/coffee ping")
+	var took, live []time.Duration
+	eventually(t, 2*time.Minute, "the new revision answers", func() error {
+		_, a, err := signed(ctx, s.polling, s.vault.SigningSecret.Reveal(), "/coffee ping")
 		if err == nil && a.code == http.StatusNotFound {
 			err = errors.New("there is no Slack yet")
 		}
 		return err
 	})
 	for n := range commands {
+		began := time.Now()
+		a, err := gateway.get(ctx, "/health/live") // what the same way costs just now, without any work at its end
+		live = append(live, time.Since(began))
+		is.NoErr(err)
+		is.Equal(a.code, http.StatusOK)
 		d, a, err := signed(ctx, gateway, s.vault.SigningSecret.Reveal(), fmt.Sprintf("/coffee ping %d", n))
 		is.NoErr(err)
 		is.Equal(a.code, http.StatusOK)
@@ -42,9 +47,10 @@ func slashCommand(t *testing.T, s *story) {
 		took = append(took, d)
 	}
 	slices.Sort(took)
-	s.figures.add(fmt.Sprintf("%d signed commands through the gateway: median, slowest", commands), "%d ms, %d ms",
-		took[commands/2].Milliseconds(), took[commands-1].Milliseconds())
-	is.True(took[commands/2] < 200*time.Millisecond)
+	slices.Sort(live)
+	s.figures.add(fmt.Sprintf("%d signed commands through the gateway: median, slowest, median of liveness", commands), "%d ms, %d ms, %d ms",
+		took[commands/2].Milliseconds(), took[commands-1].Milliseconds(), live[commands/2].Milliseconds())
+	is.True(took[commands/2] < live[commands/2]+200*time.Millisecond)
 	is.True(took[commands-1] < 2850*time.Millisecond) // Kong would have given up
 
 	_, a, err := signed(ctx, s.ingress, "another secret", "/coffee ping")

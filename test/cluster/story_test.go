@@ -22,6 +22,7 @@ type story struct {
 	hydra   *devstack.Hydra
 	tokens  []devstack.Secret // all that the function ever had
 	ingress *caller           // reaches the Service by its Host
+	polling *caller           // the same with a short timeout, for conditions that are polled
 	host    string
 	logs    strings.Builder // of all pods that were there when a step ended
 }
@@ -55,6 +56,7 @@ func TestOnACluster(t *testing.T) {
 		{"by role, a deploy needs no Secret", deployByRole},
 		{"a durable command goes through a broker", durableCommand},
 		{"undeploy leaves the namespace and the Secret", undeploy},
+		{"two pods share a ledger", sharedLedger},
 		{"without Knative it rolls out as well", plainDeployment},
 		{"no log holds a secret", readLogs},
 	} {
@@ -98,6 +100,7 @@ func start(t *testing.T) *story {
 	return &story{
 		figures: new(figures), vault: vault, hydra: hydra, tokens: []devstack.Secret{vault.Token}, host: host,
 		ingress: newCaller(setting(ingressFlag), host, 60*time.Second),
+		polling: newCaller(setting(ingressFlag), host, 10*time.Second),
 	}
 }
 
@@ -145,6 +148,11 @@ func copied(t *testing.T, folder string, edits ...edit) string {
 
 func settingsVersion(n int) edit {
 	return edit{"400-service.yaml", `coffeebuddy/settings: "1"`, fmt.Sprintf(`coffeebuddy/settings: "%d"`, n)}
+}
+
+// onePod keeps Knative from adding pods under load: the load is above 70 % of the target of one pod. It bounds each revision by itself.
+func onePod() edit {
+	return edit{"400-service.yaml", `max-scale: "5"`, `max-scale: "1"`}
 }
 
 // putSecret makes the Secret, or changes it, as docs/operations.md says.

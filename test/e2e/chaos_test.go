@@ -70,7 +70,7 @@ func warmUp(t *testing.T, l *load) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	l.run(ctx)
-	l.probes, l.scrapes = nil, nil
+	l.probes, l.scrapes, l.lives = nil, nil, nil
 }
 
 // unleash makes trouble under load for some time. The load goes on until the function must have seen that all is healthy again.
@@ -94,10 +94,10 @@ func unleash(t *testing.T, length time.Duration, l *load, troubles ...*trouble) 
 	loading.Wait()
 }
 
-// compare holds every answer to what was true.
+// compare holds every answer to what was true. One that is late at a change is excused by as much as liveness was late meanwhile.
 func compare(t *testing.T, l *load, vault, ory *timeline) {
 	const shown = 20 // of the wrong ones
-	var wrong, certain int
+	var wrong, certain, excused int
 	var latest time.Duration
 	seen := make(map[state]int)
 	judge := func(truth *timeline, s said, who string) bool {
@@ -105,6 +105,10 @@ func compare(t *testing.T, l *load, vault, ory *timeline) {
 		if j.wrong == nil {
 			latest = max(latest, j.late)
 			return j.certain
+		}
+		if stall := l.stall(s.asked.Add(-reach), s.answered); stall > 0 && truth.judge(s, reach+stall).wrong == nil {
+			excused++
+			return false
 		}
 		if wrong++; wrong <= shown {
 			t.Errorf("%s: %v", who, j.wrong)
@@ -129,23 +133,32 @@ func compare(t *testing.T, l *load, vault, ory *timeline) {
 			t.Errorf("coffeebuddy_ready is %v where the least coffeebuddy_dependency_up is %v", ready, up)
 		}
 	}
-	t.Logf("%d probes and %d scrapes, %d wrong; for %d probes one answer alone was right; the latest right one still said what was true %s ago, of %s",
-		len(l.probes), len(l.scrapes), wrong, certain, latest.Round(time.Millisecond), reach)
+	t.Logf("%d probes and %d scrapes, %d wrong, %d late on a machine that was late itself; for %d probes one answer alone was right; the latest right one still said what was true %s ago, of %s",
+		len(l.probes), len(l.scrapes), wrong, excused, certain, latest.Round(time.Millisecond), reach)
 	t.Logf("answers: %v", seen)
-	is.New(t).True(certain > len(l.probes)/4) // else the faults were too short to prove anything
+	is.New(t).True(certain > len(l.probes)/8) // else the faults were too short to prove anything
 }
 
 // punctual holds the probes to their time: an answer leaves within 80 ms in any state of the dependencies. Seen from here, on cores that
-// start servers meanwhile, that is asked of 99 in 100, and of 999 in 1000 the 100 ms at which queue-proxy gives up.
+// start servers meanwhile, that is asked of 99 in 100, and of 999 in 1000 the 100 ms at which queue-proxy gives up. A probe waits 60 ms
+// for a dependency that hangs, so it is judged only where the machine itself adds less than 20 ms: liveness shows that, which asks nobody.
 func punctual(t *testing.T, l *load, took time.Duration) {
 	is := is.New(t)
 	const promised, patience = 80 * time.Millisecond, 100 * time.Millisecond
-	latencies := l.latencies()
-	rate := float64(len(latencies)) / took.Seconds()
-	t.Logf("%.0f probes a second, answered in %s (median), %s (99 %%), %s (99.9 %%), %s (all); %d above %s, %d above %s",
-		rate, quantile(latencies, .5), quantile(latencies, .99), quantile(latencies, .999), latencies[len(latencies)-1],
+	quiet, of := 0, l.quiet()
+	for _, q := range of {
+		if q {
+			quiet++
+		}
+	}
+	rate := float64(len(l.probes)) / took.Seconds()
+	t.Logf("%.0f probes a second; in %d of %d tenths of a second liveness was never late", rate, quiet, len(of))
+	is.True(rate > 190)         // of 200
+	is.True(2*quiet >= len(of)) // else too little is judged
+	latencies := l.latencies(of)
+	t.Logf("%d probes of those, answered in %s (median), %s (99 %%), %s (99.9 %%), %s (all); %d above %s, %d above %s",
+		len(latencies), quantile(latencies, .5), quantile(latencies, .99), quantile(latencies, .999), latencies[len(latencies)-1],
 		above(latencies, promised), promised, above(latencies, patience), patience)
-	is.True(rate > 190)                            // of 200
 	is.True(quantile(latencies, .99) <= promised)  // 99 in 100
 	is.True(quantile(latencies, .999) <= patience) // 999 in 1000
 }

@@ -49,7 +49,9 @@ func TestLedger(t *testing.T) {
 	gate, err := stub.StartGate(t.Context(), "127.0.0.1")
 	is.NoErr(err)
 	t.Cleanup(func() { _ = gate.Close() })
-	network := startNetwork(t, net.JoinHostPort(postgres.Host, strconv.Itoa(postgres.Port)))
+	network, err := stub.StartNetwork(t.Context(), "127.0.0.1", net.JoinHostPort(postgres.Host, strconv.Itoa(postgres.Port)))
+	is.NoErr(err)
+	t.Cleanup(func() { _ = network.Close() })
 	program := filepath.Join(t.TempDir(), "gate")
 	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./gate").CombinedOutput()
 	if err != nil {
@@ -57,8 +59,8 @@ func TestLedger(t *testing.T) {
 	}
 	functions := make([]*function, 3)
 	for i := range functions {
-		functions[i] = startProgram(t, program, p, "GATE_URL="+gate.URL, "K_SINK="+gate.URL, "COFFEEBUDDY_LEDGER_SECRET=database/creds/"+devstack.DatabaseRole,
-			"COFFEEBUDDY_LEDGER="+strings.Replace(postgres.URL, strconv.Itoa(postgres.Port), network.port, 1),
+		functions[i] = startProgram(t, program, p, "GATE_URL="+gate.URL, "COFFEEBUDDY_LEDGER_SECRET=database/creds/"+devstack.DatabaseRole,
+			"COFFEEBUDDY_LEDGER="+strings.Replace(postgres.URL, net.JoinHostPort(postgres.Host, strconv.Itoa(postgres.Port)), network.Address, 1),
 			"COFFEEBUDDY_EVENT_TIMEOUT=2s", "COFFEEBUDDY_CHECK_TIMEOUT=1s", "COFFEEBUDDY_EVENTS_IN_FLIGHT=64")
 	}
 
@@ -153,7 +155,7 @@ type disturbances struct {
 	kills, restarts int
 	cut             time.Duration
 	functions       []*function
-	network         *network
+	network         *stub.Network
 	postgres        *devstack.Postgres
 	vault           *devstack.Vault
 	reached         func(part, of int) bool
@@ -172,9 +174,9 @@ func disturb(ctx context.Context, d disturbances) error {
 		var err error
 		switch {
 		case step == steps/2:
-			d.network.setCut(true)
+			d.network.SetCut(true)
 			pause(ctx, d.cut)
-			d.network.setCut(false)
+			d.network.SetCut(false)
 		case step == steps/3 || step == 2*steps/3:
 			err = d.vault.Call(ctx, d.vault.RootToken, http.MethodPut, "sys/leases/revoke-prefix/database/creds", struct{}{}, nil)
 		case step%(steps/(d.restarts+1)) == 1 && d.restarts > 0:
@@ -190,71 +192,4 @@ func disturb(ctx context.Context, d disturbances) error {
 		}
 	}
 	return nil
-}
-
-// A network is between the functions and a server. It can be cut: then nothing comes through,
-// and nobody is told.
-type network struct {
-	port string
-
-	mu     sync.Mutex
-	healed chan struct{} // nil while it is whole
-}
-
-func startNetwork(t *testing.T, to string) *network {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	n := new(network)
-	_, n.port, _ = net.SplitHostPort(listener.Addr().String())
-	go func() {
-		for {
-			front, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			back, err := new(net.Dialer).DialContext(context.Background(), "tcp", to)
-			if err != nil {
-				_ = front.Close()
-				continue
-			}
-			go n.copy(back, front)
-			go n.copy(front, back)
-		}
-	}()
-	return n
-}
-
-func (n *network) copy(to, from net.Conn) {
-	defer to.Close()
-	buffer := make([]byte, 1<<16)
-	for {
-		count, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		n.mu.Lock()
-		healed := n.healed
-		n.mu.Unlock()
-		if healed != nil {
-			<-healed
-		}
-		if _, err := to.Write(buffer[:count]); err != nil {
-			return
-		}
-	}
-}
-
-func (n *network) setCut(cut bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if cut {
-		n.healed = make(chan struct{})
-	} else {
-		close(n.healed)
-		n.healed = nil
-	}
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// load is 200 readiness probes a second over real connections, each sent at its time whether the ones before were answered or not,
-// and four scrapes a second beside them.
+// load is 200 readiness probes a second over real connections, each sent at its time whether the ones before were answered or not.
+// Beside them there are as many requests for liveness, which show how busy the machine is, and four scrapes a second.
 type load struct {
 	function *function
 	kept     *http.Client // keeps its connections, as queue-proxy does
@@ -22,6 +22,7 @@ type load struct {
 	mu      sync.Mutex
 	probes  []probed
 	scrapes []scraped
+	lives   []lived
 	wrong   []error // answers that are wrong at any time, and missing ones
 }
 
@@ -34,6 +35,13 @@ type scraped struct {
 	asked, answered time.Time
 	metrics         metrics
 }
+
+// A lived is one response of liveness, which asks nobody. It counts from the time at which the request was due, so that a machine that
+// stands still is late, too.
+type lived struct{ due, answered time.Time }
+
+// late is how late a response of liveness is on a machine that is too busy to measure time on.
+const late = 20 * time.Millisecond
 
 func newLoad(f *function) *load {
 	const patience = 2 * time.Second
@@ -56,12 +64,14 @@ func (l *load) run(ctx context.Context) {
 	defer l.inFlight.Wait()
 	began := time.Now()
 	asking := context.WithoutCancel(ctx)
-	for sent := 0; pause(ctx, time.Until(began.Add(time.Duration(sent)*every))); sent++ {
+	due := func(sent int) time.Time { return began.Add(time.Duration(sent) * every) }
+	for sent := 0; pause(ctx, time.Until(due(sent))); sent++ {
 		client := l.kept
 		if sent%freshOne == 0 {
 			client = l.fresh
 		}
 		l.inFlight.Go(func() { l.probe(asking, client) })
+		l.inFlight.Go(func() { l.live(asking, due(sent)) })
 		if sent%hangUp == 0 {
 			l.inFlight.Go(func() { l.hangUp(asking, time.Duration(sent/hangUp%20)*time.Millisecond) })
 		}
@@ -86,6 +96,21 @@ func (l *load) probe(ctx context.Context, client *http.Client) {
 		return
 	}
 	l.probes = append(l.probes, p)
+}
+
+func (l *load) live(ctx context.Context, due time.Time) {
+	a, err := get(ctx, l.kept, l.function.url+"/health/live")
+	answered := time.Now()
+	if err == nil && a.status != http.StatusOK {
+		err = fmt.Errorf("status %d", a.status)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.wrong = append(l.wrong, fmt.Errorf("liveness: %w", err))
+		return
+	}
+	l.lives = append(l.lives, lived{due, answered})
 }
 
 // hangUp asks and does not wait for the answer: a caller who leaves changes nothing for the others.
@@ -119,11 +144,42 @@ func (l *load) secret(a answer) error {
 	return nil
 }
 
-// latencies returns how long the probes took, the quickest first.
-func (l *load) latencies() []time.Duration {
-	latencies := make([]time.Duration, 0, len(l.probes))
+// moment returns the tenth of a second that a time is in.
+func moment(at time.Time) int64 { return at.UnixMilli() / 100 }
+
+// quiet returns the tenths of a second of the load, and of each whether no response of liveness was late in it.
+func (l *load) quiet() map[int64]bool {
+	quiet := make(map[int64]bool)
+	for _, v := range l.lives {
+		for m := moment(v.due); m <= moment(v.answered); m++ {
+			before, seen := quiet[m]
+			quiet[m] = (before || !seen) && v.answered.Sub(v.due) < late
+		}
+	}
+	return quiet
+}
+
+// stall returns how late liveness was at most in a time; 0 where it was not.
+func (l *load) stall(from, to time.Time) (longest time.Duration) {
+	for _, v := range l.lives {
+		if took := v.answered.Sub(v.due); took >= late && v.due.Before(to) && v.answered.After(from) {
+			longest = max(longest, took)
+		}
+	}
+	return longest
+}
+
+// latencies returns how long the probes took that a quiet time has seen all of, the quickest first.
+func (l *load) latencies(quiet map[int64]bool) []time.Duration {
+	var latencies []time.Duration
 	for _, p := range l.probes {
-		latencies = append(latencies, p.answered.Sub(p.asked))
+		all := true
+		for m := moment(p.asked); m <= moment(p.answered); m++ {
+			all = all && quiet[m]
+		}
+		if all {
+			latencies = append(latencies, p.answered.Sub(p.asked))
+		}
 	}
 	slices.Sort(latencies)
 	return latencies

@@ -98,7 +98,8 @@ func TestLogin(t *testing.T) {
 		is.Equal(l.logins(t, "done"), 1)
 		left, ends := l.expires(t)
 		is.True(ends && left > 59*time.Minute && left <= time.Hour)
-		is.Equal(strings.Count(l.logged(t), `"logged in to Vault"`), 1)
+		const in = `"logged in to Vault"`
+		is.Equal(strings.Count(l.logs(t, in), in), 1)
 	})
 	is.Equal(accessors(t, p), before) // it was revoked
 }
@@ -195,10 +196,11 @@ func TestLoginsThatAreRefused(t *testing.T) {
 			l := startLogin(t, p, issuer, test.mount, test.role)
 			l.bring(t, test.jwt)
 			l.becomes(t, state{vault: "denied", ory: "ok"}, soon)
-			log := l.logged(t)
-			is.Equal(strings.Count(log, "Vault refuses the login"), 1)
+			const refused = "Vault refuses the login"
+			log := l.logs(t, refused)
+			is.Equal(strings.Count(log, refused), 1)
 			is.True(strings.Contains(log, `"role":"`+test.role+`","mount":"`+test.mount+`"`))
-			is.True(strings.Contains(log, test.hint))
+			l.logs(t, test.hint)
 			is.True(l.logins(t, "denied") >= 1 && l.logins(t, "done") == 0)
 			if test.role == role && test.mount == "team/jwt" {
 				l.bring(t, issuer.Token(10*time.Minute))
@@ -295,7 +297,7 @@ func TestKubernetesLogin(t *testing.T) {
 	set("other", http.StatusCreated)
 	l.bring(t, jwt("other"))
 	l.becomes(t, state{vault: "denied", ory: "ok"}, soon)
-	is.True(strings.Contains(l.logged(t), "not for this service account"))
+	l.logs(t, "not for this service account")
 	set("coffeebuddy", http.StatusCreated)
 	l.bring(t, jwt("coffeebuddy"))
 	l.becomes(t, healthy(), 35*time.Second)
@@ -304,5 +306,5 @@ func TestKubernetesLogin(t *testing.T) {
 	l = startLogin(t, p, issuer, "kubernetes", "nobody")
 	l.bring(t, jwt("coffeebuddy"))
 	l.becomes(t, state{vault: "denied", ory: "ok"}, soon)
-	is.True(strings.Contains(l.logged(t), "no such role"))
+	l.logs(t, "no such role")
 }

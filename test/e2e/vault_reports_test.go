@@ -67,12 +67,13 @@ func TestWhatIsNoToken(t *testing.T) {
 				var f *function
 				if from == "the file" {
 					f = startWithTokenFile(t, p, written(t, test.token))
+					f.becomes(t, state{vault: "misconfigured", ory: "ok"}, soon) // a probe waits 60 ms for the file to be read
 				} else {
 					f = start(t, p.environmentWith(devstack.Secret(test.token))...)
 				}
 				a := f.get(t.Context(), t, "/health/ready")
 				is.True(strings.Contains(a.body, `"reason":"misconfigured"`))
-				is.True(strings.Contains(f.logged(t), test.hint))
+				f.logs(t, test.hint)
 			})
 		}
 	}
@@ -131,7 +132,7 @@ func TestWhereTheSecretIs(t *testing.T) {
 				return
 			}
 			is.Equal(response.StatusCode, http.StatusServiceUnavailable)
-			eventually(t, soon, func() bool { return strings.Contains(f.logged(t), hint) })
+			f.logs(t, hint)
 		})
 	}
 }
@@ -139,11 +140,10 @@ func TestWhereTheSecretIs(t *testing.T) {
 // TestOryPublicURL: with a scope, ORY_BASE_URL must be Hydra's admin URL.
 func TestOryPublicURL(t *testing.T) {
 	t.Parallel()
-	is := is.New(t)
 	p := startPlatform(t, devstack.VaultOptions{})
 	f := startGuarded(t, p, "ORY_BASE_URL="+p.hydra.PublicURL)
 	f.becomes(t, state{vault: "ok", ory: "misconfigured"}, soon)
-	is.True(strings.Contains(f.logged(t), "must be Hydra's admin URL"))
+	f.logs(t, "must be Hydra's admin URL")
 	without := start(t, append(p.environment(), "ORY_BASE_URL="+p.hydra.PublicURL)...)
 	without.becomes(t, healthy(), soon) // Hydra's public port is as good as another where no scope is asked for
 }

@@ -94,7 +94,7 @@ func (s *story) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	sink, err := serveSink(ctx)
+	sink, err := serveSink(ctx, &s.inTrouble)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // serveSink serves a broker's ingress until ctx ends, and returns its URL. It takes its time, refuses one event in nine
-// for good, and one in seven for now.
-func serveSink(ctx context.Context) (string, error) {
+// for good, and one in seven for now; all of them for now while there is trouble, so that the outbox fills.
+func serveSink(ctx context.Context, trouble *atomic.Bool) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -30,7 +30,7 @@ func serveSink(ctx context.Context) (string, error) {
 			switch {
 			case n%9 == 0:
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
-			case n%7 == 0:
+			case n%7 == 0, trouble.Load():
 				w.WriteHeader(http.StatusServiceUnavailable)
 			default:
 				w.WriteHeader(http.StatusAccepted)

@@ -36,9 +36,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	function, err := coffeebuddy.NewFunction(settings, os.Stdout, append(coffeebuddy.Features(), effects, func(p coffeebuddy.Platform) error {
-		return p.Slack.Command("/coffee gate", ask(os.Getenv("GATE_URL")), slack.Durable())
-	})...)
+	function, err := coffeebuddy.NewFunction(settings, os.Stdout, append(coffeebuddy.Features(), effects, command)...)
 	if err != nil {
 		return err
 	}
@@ -59,6 +57,14 @@ func run() error {
 	ctx, cancel := context.WithTimeout(context.Background(), settings.ShutdownTimeout)
 	defer cancel()
 	return errors.Join(server.Shutdown(ctx), function.Wait(ctx))
+}
+
+// command is the durable command. It is there if there is a sink.
+func command(p coffeebuddy.Platform) error {
+	if os.Getenv("K_SINK") == "" {
+		return nil
+	}
+	return p.Slack.Command("/coffee gate", ask(os.Getenv("GATE_URL")), slack.Durable())
 }
 
 // ask returns a receiver that asks the server at url about the name in the command's text.
