@@ -66,7 +66,7 @@ func startGateway(t *testing.T, host string) *caller {
 			t.Errorf("watch the Ingress: %v: %s", err, problems.String())
 		}
 	})
-	eventually(t, 10*time.Second, "the gateway knows where to", func() error {
+	eventually(t, 30*time.Second, "the gateway knows where to", func() error {
 		if _, ok := g.pick(); !ok {
 			return errors.New("no Ingress yet")
 		}
@@ -75,7 +75,7 @@ func startGateway(t *testing.T, host string) *caller {
 	return newCaller(server.URL, host, 30*time.Second)
 }
 
-// follow takes over each state of the Ingress that kubectl writes.
+// follow takes over each state of the Ingress that kubectl writes, once all it names can be reached: until then the last one is right.
 func (g *gateway) follow(ctx context.Context, objects io.Reader) error {
 	addresses := map[string]string{}
 	for decoder := json.NewDecoder(objects); ; {
@@ -102,14 +102,36 @@ func (g *gateway) follow(ctx context.Context, objects io.Reader) error {
 				if err != nil {
 					return err
 				}
-				addresses[s.ServiceName] = ip
+				addresses[s.ServiceName] = fmt.Sprintf("%s:%d", ip, s.ServicePort)
+				if err := s.reached(ctx, addresses[s.ServiceName]); err != nil {
+					return err
+				}
 			}
-			s.address = fmt.Sprintf("%s:%d", addresses[s.ServiceName], s.ServicePort)
+			s.address = addresses[s.ServiceName]
 		}
 		g.mu.Lock()
 		g.splits = path.Splits
 		g.mu.Unlock()
 	}
+}
+
+// reached waits until an address leads to the function: Kourier and Istio send requests to the endpoints themselves, which they
+// know of in time, and nodes may learn of a new Service a second later.
+func (s split) reached(ctx context.Context, address string) error {
+	var header []string
+	for name, value := range s.AppendHeaders {
+		header = append(header, name+": "+value)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for leads(ctx, address, header...) != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
 }
 
 func (g *gateway) pick() (split, bool) {

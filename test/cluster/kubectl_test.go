@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,15 +174,34 @@ func ready(t *testing.T) (status, why string) {
 	return s.Status.Conditions.get("Ready")
 }
 
-// becomesReady waits until Knative says that the Service is ready, and returns how long that took.
+// becomesReady waits until Knative says that the Service is ready, returns how long that took, and waits until its address leads there.
 func becomesReady(t *testing.T, within time.Duration) time.Duration {
 	t.Helper()
-	return eventually(t, within, "the Service is ready", func() error {
+	took := eventually(t, within, "the Service is ready", func() error {
 		if status, why := ready(t); status != "True" {
 			return fmt.Errorf("Ready is %s: %s", status, why)
 		}
 		return nil
 	})
+	revision := kubectl(t, "get", "ksvc", "coffeebuddy", "-o", "jsonpath={.status.latestReadyRevisionName}")
+	address := kubectl(t, "get", "service", revision, "-o", "jsonpath={.spec.clusterIP}")
+	eventually(t, time.Minute, "the revision's Service leads to it", func() error {
+		return leads(t.Context(), address, "Knative-Serving-Namespace: "+namespace, "Knative-Serving-Revision: "+revision)
+	})
+	return took
+}
+
+// leads returns an error until the address of a Kubernetes Service leads to the function. Nodes hear of a Service, and of its ready
+// pods, later than Knative and the Deployment do. Until then its address leads out of the cluster, to nobody or to a stranger, and
+// a connection that was made then stays there: each try has its own, and little time.
+func leads(ctx context.Context, address string, header ...string) error {
+	c := newCaller("http://"+address, "", 2*time.Second)
+	c.client.Transport = &http.Transport{DisableKeepAlives: true}
+	a, err := c.send(ctx, http.MethodGet, "/health/live", "", header...)
+	if err == nil && (a.code != http.StatusOK || !strings.Contains(a.body, `"live"`)) {
+		err = fmt.Errorf("%d %s", a.code, a.body)
+	}
+	return err
 }
 
 // endpoints returns how many addresses a Kubernetes Service sends requests to.

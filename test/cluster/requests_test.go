@@ -64,6 +64,7 @@ func (c *caller) event(ctx context.Context, id string) (answer, error) {
 type load struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
+	began   time.Time
 
 	mu       sync.Mutex
 	answered int
@@ -73,7 +74,7 @@ type load struct {
 
 func startLoad(ctx context.Context, c *caller) *load {
 	ctx, stop := context.WithCancel(ctx)
-	l := &load{stop: stop}
+	l := &load{stop: stop, began: time.Now()}
 	for worker := range 16 {
 		l.running.Go(func() {
 			pace := time.NewTicker(50 * time.Millisecond)
@@ -103,14 +104,15 @@ func (l *load) one(ctx context.Context, c *caller, worker, n int) {
 	default:
 		a, err = c.get(ctx, "/health/live")
 	}
+	at, took := began.Sub(l.began).Round(time.Millisecond), time.Since(began).Round(time.Millisecond)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answered++
-	l.slowest = max(l.slowest, time.Since(began))
+	l.slowest = max(l.slowest, took)
 	if err != nil {
-		l.failed = append(l.failed, fmt.Sprintf("after %s: %v", time.Since(began).Round(time.Millisecond), err))
+		l.failed = append(l.failed, fmt.Sprintf("at %s, after %s: %v", at, took, err))
 	} else if a.code != http.StatusOK {
-		l.failed = append(l.failed, fmt.Sprintf("after %s: %d %s", time.Since(began).Round(time.Millisecond), a.code, a.body))
+		l.failed = append(l.failed, fmt.Sprintf("at %s, after %s: %d %s", at, took, a.code, a.body))
 	}
 }
 

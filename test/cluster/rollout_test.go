@@ -45,6 +45,9 @@ func (s *story) report(t *testing.T, l *load, what string) {
 	t.Helper()
 	answered, failed, slowest := l.end()
 	s.figures.add(what, "%d requests, %d failed, slowest %d ms", answered, len(failed), slowest.Milliseconds())
+	if len(failed) > 0 {
+		s.figures.add("… the first and the last that failed", "%s; %s", failed[0], failed[len(failed)-1])
+	}
 	if answered < 1000 {
 		t.Errorf("only %d requests were sent: that shows nothing", answered)
 	}
@@ -60,17 +63,7 @@ func plainDeployment(t *testing.T, s *story) {
 	ko(t, "apply", "-f", s.manifests(t, "kubernetes"))
 	kubectl(t, "rollout", "status", "deployment/coffeebuddy", "--timeout=120s")
 	address := kubectl(t, "get", "service", "coffeebuddy", "-o", "jsonpath={.spec.clusterIP}")
-	// Nodes hear of a Service, and of its ready pods, later than the Deployment does. Until then its address leads out of the cluster,
-	// to nobody or to a stranger, and a connection that was made then stays there: each try has its own, and little time.
-	ask := newCaller("http://"+address, "", 2*time.Second)
-	ask.client.Transport = &http.Transport{DisableKeepAlives: true}
-	eventually(t, time.Minute, "the Service leads to the pods", func() error {
-		a, err := ask.get(ctx, "/health/ready")
-		if err == nil && a.code != http.StatusOK {
-			err = fmt.Errorf("%d %s", a.code, a.body)
-		}
-		return err
-	})
+	eventually(t, time.Minute, "the Service leads to the pods", func() error { return leads(ctx, address) })
 
 	direct := newCaller("http://"+address, "", 30*time.Second)
 	direct.client.Transport = &http.Transport{DisableKeepAlives: true} // else all requests stay with the pods they began with

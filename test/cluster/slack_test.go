@@ -28,7 +28,7 @@ func slashCommand(t *testing.T, s *story) {
 	const commands = 100
 	var took, live []time.Duration
 	eventually(t, 2*time.Minute, "the new revision answers", func() error {
-		_, a, err := signed(ctx, s.polling, s.vault.SigningSecret.Reveal(), "/coffee ping")
+		_, a, err := signed(ctx, gateway, s.vault.SigningSecret.Reveal(), "/coffee ping")
 		if err == nil && a.code == http.StatusNotFound {
 			err = errors.New("there is no Slack yet")
 		}
