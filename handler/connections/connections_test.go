@@ -178,11 +178,13 @@ func TestABodyOverLoopbackIsNotHeldUp(t *testing.T) {
 	is := is.New(t)
 	_, address := serve(t, connections.Config{}, ok)
 	request := "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1048576\r\n\r\n" + strings.Repeat("x", 1<<20)
-	began := time.Now()
+	fastest := time.Minute
 	for range 5 {
+		began := time.Now()
 		is.Equal(ask(dial(t, address), request), 200)
+		fastest = min(fastest, time.Since(began))
 	}
-	is.True(time.Since(began) < 4*time.Second) // a body that is held up takes some seconds by itself
+	is.True(fastest < time.Second) // a body that is held up takes some seconds
 }
 
 // TestBodiesThatDoNotComeAreLimited to an eighth of the connections: each costs more than one
@@ -240,7 +242,7 @@ func TestAFloodWaitsForMemory(t *testing.T) {
 		dial(t, inner.Addr().String())
 		_ = (<-accepted).Close()
 	}
-	is.True(time.Since(began) < 5*time.Second)
+	is.True(time.Since(began) < 9*time.Second) // if each of them waited it would take 10 s
 }
 
 func TestWhatIsServedIsNeverClosed(t *testing.T) {
@@ -422,7 +424,6 @@ func TestAResponseThatIsNotReadMakesRoom(t *testing.T) {
 			_, _ = w.Write(make([]byte, size))
 		}
 	})
-	began := time.Now()
 	var unread []net.Conn
 	for range 2 {
 		c := dial(t, address)
@@ -432,8 +433,7 @@ func TestAResponseThatIsNotReadMakesRoom(t *testing.T) {
 		unread = append(unread, c)
 	}
 	eventually(t, "there is room", func() bool { return ask(dial(t, address), get) == 200 })
-	is.True(time.Since(began) < 4*time.Second) // before the first write has timed out
-	is.True(metric(t, l, "coffeebuddy_connections_shed_total") > 0)
+	is.True(metric(t, l, "coffeebuddy_connections_shed_total") > 0) // a write that times out is not counted
 	whole := 0
 	for _, c := range unread {
 		if n, _ := io.CopyN(io.Discard, c, size); n == size {
@@ -446,19 +446,17 @@ func TestAResponseThatIsNotReadMakesRoom(t *testing.T) {
 // TestResponsesThatAreNotReadAreLimited to an eighth of the connections.
 func TestResponsesThatAreNotReadAreLimited(t *testing.T) {
 	t.Parallel()
-	is := is.New(t)
+	large := make([]byte, 8<<20)
 	l, address := serve(t, connections.Config{Limit: 400}, func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write(make([]byte, 8<<20))
+		_, _ = w.Write(large)
 	})
-	began := time.Now()
 	for range 150 {
 		_, _ = io.WriteString(dial(t, address), get)
 	}
 	eventually(t, "some are closed", func() bool {
 		_, _ = io.WriteString(dial(t, address), get)
-		return metric(t, l, "coffeebuddy_connections_shed_total") >= 50
+		return metric(t, l, "coffeebuddy_connections_shed_total") >= 50 // a write that times out is not counted
 	})
-	is.True(time.Since(began) < 4*time.Second) // before the first write has timed out
 }
 
 func TestAResponseThatIsReadSlowlyGoesOn(t *testing.T) {
@@ -513,10 +511,10 @@ func TestDrain(t *testing.T) {
 	l.Drain()
 	is.True(closed(silent))
 	is.True(closed(idle))
-	is.True(time.Since(began) < time.Second)
+	is.True(time.Since(began) < 2*time.Second) // what the other two have
 	is.True(<-ended != nil)
 	is.True(<-ended != nil)
-	is.True(time.Since(began) < 4*time.Second)
+	is.True(time.Since(began) < 5*time.Second) // when the write would time out
 }
 
 func TestMetricsAreLinted(t *testing.T) {
