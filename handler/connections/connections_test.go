@@ -192,12 +192,19 @@ func TestABodyOverLoopbackIsNotHeldUp(t *testing.T) {
 func TestBodiesThatDoNotComeAreLimited(t *testing.T) {
 	t.Parallel()
 	is := is.New(t)
-	l, address := serve(t, connections.Config{Limit: 400}, ok)
+	waits := make(chan bool)
+	l, address := serve(t, connections.Config{Limit: 400}, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			waits <- true
+		}
+		ok(w, r)
+	})
 	idle := dial(t, address)
 	var late []net.Conn
 	for range 150 {
 		c := dial(t, address)
 		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n1")
+		<-waits // so that the server knows them in this order
 		late = append(late, c)
 	}
 	eventually(t, "some are closed", func() bool { return metric(t, l, "coffeebuddy_connections_shed_total") >= 50 })
