@@ -271,15 +271,23 @@ func (p *proxy) setCut(cut bool) {
 	}
 }
 
+// behindProxy returns a ledger whose tables are there, whose connections go through a proxy, and whose statements have a second.
+func (d database) behindProxy(t *testing.T) (*proxy, *ledger.Ledger) {
+	t.Helper()
+	if err := d.ledger(t).Check(t.Context()); err != nil { // which makes the tables
+		t.Fatal(err)
+	}
+	p := newProxy(t)
+	return p, d.ledger(t, func(c *ledger.Config) {
+		c.URL, c.Timeout = p.through(c.URL), time.Second
+	})
+}
+
 // TestNetworkThatIsCut: what is asked ends with its deadline, not with the network's.
 func TestNetworkThatIsCut(t *testing.T) {
 	t.Parallel()
-	is, d := is.New(t), newDatabase(t)
-	is.NoErr(d.ledger(t).Check(t.Context())) // which makes the tables
-	p := newProxy(t)
-	l := d.ledger(t, func(c *ledger.Config) {
-		c.URL, c.Timeout = p.through(c.URL), time.Second
-	})
+	is := is.New(t)
+	p, l := newDatabase(t).behindProxy(t)
 	claim, err := l.Claim(t.Context(), request("before"))
 	is.NoErr(err)
 	p.setCut(true)
@@ -302,12 +310,8 @@ func TestNetworkThatIsCut(t *testing.T) {
 // server has gone without a word, as after a failover, and new connections work.
 func TestTransactionOnADeadConnection(t *testing.T) {
 	t.Parallel()
-	is, d := is.New(t), newDatabase(t)
-	is.NoErr(d.ledger(t).Check(t.Context())) // which makes the tables
-	p := newProxy(t)
-	l := d.ledger(t, func(c *ledger.Config) {
-		c.URL, c.Timeout = p.through(c.URL), time.Second
-	})
+	is := is.New(t)
+	p, l := newDatabase(t).behindProxy(t)
 	r := request("1")
 	r.Transactional = true
 	claim, err := l.Claim(t.Context(), r)

@@ -13,7 +13,7 @@ import (
 // private is the Kubernetes Service that has the pods of the latest revision behind it.
 func private(t *testing.T) string {
 	t.Helper()
-	return get[service](t, "ksvc", "coffeebuddy").Status.LatestReadyRevisionName + "-private"
+	return latestRevision(t) + "-private"
 }
 
 func seal(t *testing.T, s *story) {

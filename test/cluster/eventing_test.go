@@ -68,7 +68,7 @@ func durableCommand(t *testing.T, s *story) {
 	s.figures.add("a durable command is acknowledged after", "%d ms", took.Milliseconds())
 	s.figures.add("… and its reply is posted to response_url after", "%.1f s", slack.receives(t, text).Seconds())
 
-	ingress := kubectl(t, "get", "service", "broker-ingress", "-n", "knative-eventing", "-o", "jsonpath={.spec.clusterIP}")
+	ingress := clusterIP(t, "knative-eventing", "broker-ingress")
 	a, err := newCaller("http://"+ingress, "broker-ingress.knative-eventing.svc.cluster.local", 10*time.Second).send(ctx, http.MethodPost, "/coffeebuddy/default",
 		`{"command":"/coffee","text":"echo forged"}`, "Content-Type: application/json",
 		"Ce-Specversion: 1.0", "Ce-Id: forged", "Ce-Source: //slack.com/teams/T1/apps/A1", "Ce-Type: com.slack.command")

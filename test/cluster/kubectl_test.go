@@ -174,6 +174,18 @@ func ready(t *testing.T) (status, why string) {
 	return s.Status.Conditions.get("Ready")
 }
 
+// latestRevision is the name of the latest revision that became ready.
+func latestRevision(t *testing.T) string {
+	t.Helper()
+	return get[service](t, "ksvc", "coffeebuddy").Status.LatestReadyRevisionName
+}
+
+// clusterIP is the address of a Kubernetes Service.
+func clusterIP(t *testing.T, namespace, service string) string {
+	t.Helper()
+	return kubectl(t, "get", "service", service, "-n", namespace, "-o", "jsonpath={.spec.clusterIP}")
+}
+
 // becomesReady waits until Knative says that the Service is ready, returns how long that took, and waits until its address leads there.
 func becomesReady(t *testing.T, within time.Duration) time.Duration {
 	t.Helper()
@@ -183,8 +195,8 @@ func becomesReady(t *testing.T, within time.Duration) time.Duration {
 		}
 		return nil
 	})
-	revision := kubectl(t, "get", "ksvc", "coffeebuddy", "-o", "jsonpath={.status.latestReadyRevisionName}")
-	address := kubectl(t, "get", "service", revision, "-o", "jsonpath={.spec.clusterIP}")
+	revision := latestRevision(t)
+	address := clusterIP(t, namespace, revision)
 	eventually(t, time.Minute, "the revision's Service leads to it", func() error {
 		return leads(t.Context(), address, "Knative-Serving-Namespace: "+namespace, "Knative-Serving-Revision: "+revision)
 	})

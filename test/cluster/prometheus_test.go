@@ -68,7 +68,7 @@ func scrape(t *testing.T, s *story) {
 	up := func(job string) ([]series, error) {
 		return query(ctx, api, fmt.Sprintf(`up{job=%q} and on(instance) coffeebuddy_build_info or up{job=%q}`, job, job))
 	}
-	instance, revision := onlyPod(t).Status.PodIP+":8080", get[service](t, "ksvc", "coffeebuddy").Status.LatestReadyRevisionName
+	instance, revision := onlyPod(t).Status.PodIP+":8080", latestRevision(t)
 	var ofPod, ofServices, trap []series
 	// One try must find all of it: on a busy machine a scrape may miss its timeout of 1 s, and the series of its target are stale then.
 	eventually(t, 2*time.Minute, "the pod is scraped exactly once, and Services by the job without the rule alone", func() error {

@@ -62,7 +62,7 @@ func plainDeployment(t *testing.T, s *story) {
 	ctx := t.Context()
 	ko(t, "apply", "-f", s.manifests(t, "kubernetes"))
 	kubectl(t, "rollout", "status", "deployment/coffeebuddy", "--timeout=120s")
-	address := kubectl(t, "get", "service", "coffeebuddy", "-o", "jsonpath={.spec.clusterIP}")
+	address := clusterIP(t, namespace, "coffeebuddy")
 	eventually(t, time.Minute, "the Service leads to the pods", func() error { return leads(ctx, address) })
 
 	direct := newCaller("http://"+address, "", 30*time.Second)
