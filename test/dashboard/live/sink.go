@@ -10,7 +10,8 @@ import (
 )
 
 // serveSink serves a broker's ingress until ctx ends, and returns its URL. It takes its time, refuses one event in nine
-// for good, and one in seven for now; all of them for now while there is trouble, so that the outbox fills.
+// and every receipt for good, and one in seven for now; all of them for now while there is trouble, so that the outbox
+// fills.
 func serveSink(ctx context.Context, trouble *atomic.Bool) (string, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -28,7 +29,7 @@ func serveSink(ctx context.Context, trouble *atomic.Bool) (string, error) {
 			case <-time.After(time.Duration(n%5) * 150 * time.Millisecond):
 			}
 			switch {
-			case n%9 == 0:
+			case n%9 == 0, r.Header.Get("Ce-Type") == "coffee.receipt":
 				w.WriteHeader(http.StatusRequestEntityTooLarge)
 			case n%7 == 0, trouble.Load():
 				w.WriteHeader(http.StatusServiceUnavailable)

@@ -29,7 +29,7 @@ func usual() []string {
 	return strings.Fields(`
 		ok/3ms ok/5ms tell/2ms ok/8ms again ok/3ms slack ok/20ms tell/9ms paid never ok/4ms ok/60ms again tell/3ms
 		ok/5ms slack malformed ok/12ms tell/7ms later ok/3ms slow-slack ok/5ms unknown ok/9ms forged-slack ok/4ms
-		slack-again stranger ok/30ms lost durable-slack ok/3ms durable-slack`)
+		slack-again stranger receipt ok/30ms lost durable-slack ok/3ms durable-slack`)
 }
 
 // trouble is what is asked while a receiver has some.
@@ -101,7 +101,7 @@ func (t *traffic) request(ctx context.Context, p *pod, what string, i int) (*htt
 		id = "the same"
 	case "unknown":
 		eventType = "tea.ordered"
-	case "paid":
+	case "paid", "receipt":
 		eventType = "coffee.paid"
 	}
 	for name, value := range map[string]string{

@@ -42,6 +42,9 @@ func addOrders(h *events.Events) error {
 		h.On("coffee.paid", func(ctx context.Context, e event.Event) (*event.Event, error) {
 			out := event.New()
 			out.SetType("coffee.brewing")
+			if e.Subject() == "receipt" {
+				out.SetType("coffee.receipt")
+			}
 			return nil, h.Send(ctx, out) // by the outbox
 		}, events.Transactional(time.Hour)),
 		h.On("com.slack.interaction.block_actions", func(ctx context.Context, _ event.Event) (*event.Event, error) {
